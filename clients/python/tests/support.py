@@ -50,6 +50,20 @@ APP = """
         note(f"ended {name}")
         return name
 
+    @app.task(name="obey", keep=600)
+    def obey(name):
+        note(f"begun {name}")
+        while not emq.current_task().lost:
+            time.sleep(0.01)
+
+    @app.task(name="aobey", keep=600)
+    async def aobey(name):
+        note(f"begun {name}")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            note(f"cancelled {name}")
+
     @app.task(name="fail", max_retries=0)
     def fail(kind):
         if kind == "error":

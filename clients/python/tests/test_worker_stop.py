@@ -61,6 +61,24 @@ def test_after_the_grace_tasks_go_back(pool: str, folder: Path, emq_client: emq.
         assert "cancelled one" in notes(folder)
 
 
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize(("pool", "function"), [*((pool, "obey") for pool in POOLS), ("asyncio", "aobey")])
+def test_what_returns_because_it_is_told_to_stop_is_not_done(
+    pool: str, function: str, signals: int, folder: Path, emq_client: emq.Client
+) -> None:
+    id = emq_client.enqueue("default", call(function, "one"), keep=600).id
+    with WorkerProcess(folder, "--pool", pool, "--grace", "300ms" if signals == 1 else "1h") as worker:
+        wait_until(lambda: notes(folder))
+        worker.signal()
+        if signals == 2:
+            wait_until(lambda: "asked to stop" in worker.log)
+            worker.signal()
+        assert worker.end() == 0
+        assert "stopped: 0 done, 1 given back" in worker.log
+        assert "starting another" not in worker.log and "Traceback" not in worker.log
+    assert state(emq_client, id) == ("ready", 0)
+
+
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_second_signal_gives_back_at_once(pool: str, folder: Path, emq_client: emq.Client) -> None:
     ids = begin(emq_client, folder, pool, "one")

@@ -58,7 +58,7 @@ def run(app: App, task: Task) -> Ending:
         value = function.function(*call.args, **call.kwargs)
         if asyncio.iscoroutine(value):
             value = asyncio.run(value)
-        return _done(function, value)
+        return _done(function, value, task)
     except BaseException as error:
         return _ended(function, call, error)
     finally:
@@ -73,7 +73,7 @@ async def run_async(app: App, task: Task) -> Ending:
         return _not_found(task, error)
     _current.set(task)
     try:
-        return _done(function, await function.function(*call.args, **call.kwargs))
+        return _done(function, await function.function(*call.args, **call.kwargs), task)
     except asyncio.CancelledError as error:
         if task.lost:
             raise
@@ -82,7 +82,10 @@ async def run_async(app: App, task: Task) -> Ending:
         return _ended(function, call, error)
 
 
-def _done(function: TaskFunction[..., Any, Any], value: object) -> Ending:
+def _done(function: TaskFunction[..., Any, Any], value: object, task: Task) -> Ending:
+    if task.lost:
+        # It may have returned only because it was told to stop, with its work half done.
+        return Ending("released", name=function.name)
     try:
         return Ending("done", result_of(value, function.name), name=function.name)
     except TypeError as error:

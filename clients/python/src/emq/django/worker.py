@@ -127,6 +127,8 @@ class DjangoApp(App):
         self._finish(result, TaskResultStatus.FAILED)
 
     def _succeed(self, result: TaskResult, value: Any) -> None:
+        if _is_lost():
+            return
         object.__setattr__(result, "_return_value", value)
         self._finish(result, TaskResultStatus.SUCCESSFUL)
 
