@@ -7,6 +7,7 @@ comes in, and an outcome goes out. The worker alone talks to the server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -108,6 +109,8 @@ class ProcessPool(Pool):
                 child.send(_line({"lost": True}))
 
     def interrupt(self, task: Task) -> None:
+        # The worker interrupts only when it stops, so it needs no more children.
+        self._is_ending = True
         for child in self._ready:
             if child.work and child.work[0] is task:
                 child.kill()
@@ -244,18 +247,23 @@ def main(target: str, descriptor: int) -> None:
     arrived = threading.Semaphore(0)
 
     def read() -> None:
-        for line in lines:
-            message = json.loads(line)
-            if "task" in message:
-                tasks.append(Task(message["task"]))
-                arrived.release()
-            elif tasks:
-                tasks[-1].lost = True
+        with contextlib.suppress(OSError):
+            for line in lines:
+                message = json.loads(line)
+                if "task" in message:
+                    tasks.append(Task(message["task"]))
+                    arrived.release()
+                elif tasks:
+                    tasks[-1].lost = True
         # The worker has ended, or wants this process to end.
         os._exit(0)
 
     def say(message: dict[str, Any]) -> None:
-        connection.sendall(_line(message))
+        try:
+            connection.sendall(_line(message))
+        except OSError:
+            # The worker has ended.
+            os._exit(0)
 
     threading.Thread(target=read, name="emq-reader", daemon=True).start()
     say({"ready": True})
