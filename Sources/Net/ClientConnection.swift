@@ -43,6 +43,8 @@ final class ClientConnection: ClientSource {
     /// When it became idle.
     var idleSince: Int64 = 0
 
+    /// Whether another thread uses it. Used on the loop's thread only.
+    private var isLent = false
     /// Whether the kernel has reported something while the connection was being opened.
     private(set) var hasNews = false
     /// Bytes may wait in the kernel. Events are edge-triggered: this stays set until a read finds nothing more.
@@ -110,11 +112,13 @@ final class ClientConnection: ClientSource {
     /// Leaves the loop: the caller of `awaitInput` and `receiveOnce` may be on any thread now, but only one.
     func beLent() {
         exchange = nil
+        isLent = true
         loop.unwatch(transport.descriptor, for: self)
     }
 
     /// Comes back to the loop, which reports again what is ready.
     func comeBack() {
+        isLent = false
         (isReadable, isWritable) = (true, true)
         let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
         do throws(SystemError) {
@@ -149,7 +153,8 @@ final class ClientConnection: ClientSource {
 
     /// Reviews an idle connection that became readable or whose time is up.
     override func visit() -> ClientExchange? {
-        if isOpen, exchange == nil { client.review(self) }
+        // One that was lent since its event belongs to another thread.
+        if isOpen, !isLent, exchange == nil { client.review(self) }
         return nil
     }
 

@@ -16,7 +16,7 @@ public final class LentConnection: @unchecked Sendable {
         case complete
         /// The response is not complete. Only `HTTPClient.resume` may go on with the connection.
         case pending
-        /// The connection is closed by the server, and was so before: nothing was sent.
+        /// Nothing was sent: the server has closed the connection before, or the system has no memory.
         case unusable
         /// The connection broke. The server may have the whole request.
         case broken(ClientFailure)
@@ -46,17 +46,19 @@ public final class LentConnection: @unchecked Sendable {
         _ request: borrowing ClientRequest, withinMicroseconds microseconds: Int,
         received: (borrowing ClientResponse) -> Void
     ) -> Progress {
+        isReusable = false
         guard connection.isUsable else { return .unusable }
         head.consume(head.count)
         input.consume(input.count)
         request.writeHead(to: &head)
-        isReusable = false
+        // Without the missing bytes, the head would be a different request.
+        if head.isExhausted { return .unusable }
         if let body = request.body {
             sentCount = connection.send(head.span, body.span, from: 0)
         } else {
             sentCount = connection.send(head.span, Span(), from: 0)
         }
-        guard sentCount == head.count + (request.body?.count ?? 0), !head.isExhausted else { return .pending }
+        guard sentCount == head.count + (request.body?.count ?? 0) else { return .pending }
         guard connection.awaitInput(microseconds: microseconds) else { return .pending }
         switch connection.receiveOnce(into: &input, atMost: 16 * 1024) {
         case .bytes: break
