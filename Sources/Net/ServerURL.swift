@@ -39,6 +39,7 @@ public struct ServerURL: Equatable, Sendable {
         while url.hasSuffix("/") { url.removeLast() }
         let parsed = try HTTPURL(url.utf8Span.span)
         if parsed.target.contains(UInt8(ascii: "?")) { throw HTTPURLError("leave out the query") }
+        if url.utf8.contains(UInt8(ascii: "#")) { throw HTTPURLError("leave out the fragment") }
         (base, socketPath) = (url, nil)
     }
 
