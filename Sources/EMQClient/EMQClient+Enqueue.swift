@@ -123,7 +123,8 @@ private struct PreparedTask {
         // The server refuses the others without a key; with one of the client's they would mean something.
         hasKeyOfClient =
             options.key == nil && options.isRepeatable && options.onConflict == nil && options.uniqueFor == nil
-        let validity = max(RepetitionKey.validity, .milliseconds(clampedSum(timeoutMilliseconds, 60_000)))
+        let needed = Duration.milliseconds(clampedSum(timeoutMilliseconds, 60_000))
+        let validity = min(max(RepetitionKey.validity, needed), RepetitionKey.longestValidity)
         if options.key == nil {
             isRepeatable = hasKeyOfClient
         } else {

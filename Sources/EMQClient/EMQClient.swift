@@ -35,7 +35,7 @@ public actor EMQClient {
         /// The most connections, 2 to 10,000. One of them is never used for requests that may take long, such as waits.
         public var connections: Int
         /// Told of what goes wrong without a call failing: tries that failed, and leases that were lost. It is called on
-        /// the client's thread, so it must neither block nor wait for the client.
+        /// any thread, also the client's, so it must neither block nor wait for the client.
         public var onProblem: (@Sendable (Problem) -> Void)?
 
         /// Options for a client.

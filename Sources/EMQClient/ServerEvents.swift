@@ -35,7 +35,7 @@ extension EMQClient {
     public nonisolated func events(of targets: [String], interval: Duration? = nil) -> ServerEvents {
         var query: [(String, String?)] = targets.map { ("get", $0) }
         query.append(("interval", interval.map { "\(max(1, $0.milliseconds / 1000))" }))
-        return ServerEvents(client: self, target: Call.target("/events", query: query))
+        return ServerEvents(client: self, target: Call.target("/events", query: query), count: targets.count)
     }
 }
 
@@ -46,9 +46,10 @@ public struct ServerEvents: AsyncSequence, Sendable {
 
     let client: EMQClient
     let target: String
+    let count: Int
 
     /// Begins to watch.
-    public func makeAsyncIterator() -> Iterator { Iterator(inbox: EventInbox(client, target)) }
+    public func makeAsyncIterator() -> Iterator { Iterator(inbox: EventInbox(client, target, count)) }
 
     /// Receives answers. When it goes away, the connection closes.
     public struct Iterator: AsyncIteratorProtocol {
@@ -85,11 +86,13 @@ private final class EventInbox: Sendable {
     }
 
     private let client: EMQClient
+    /// How many requests the stream repeats.
+    private let count: Int
     private let state = Locked(State())
     private let receiver = Locked<EventStreamReceiver?>(nil)
 
-    init(_ client: EMQClient, _ target: String) {
-        self.client = client
+    init(_ client: EMQClient, _ target: String, _ count: Int) {
+        (self.client, self.count) = (client, count)
         let receiver = EventStreamReceiver(
             Call("GET", target), onEvent: { [weak self] in self?.received($0) },
             onEnd: { [weak self] result in self?.ended(result.map { _ in }) })
@@ -111,7 +114,9 @@ private final class EventInbox: Sendable {
                 return nil
             }
             let parts = event.name.split(separator: "/")
-            guard let index = parts.first.flatMap({ Int($0) }), (try? JSONTape(event.data)) != nil else { return nil }
+            guard let index = parts.first.flatMap({ Int($0) }), 0..<count ~= index,
+                (try? JSONTape(event.data)) != nil
+            else { return nil }
             let status = parts.count > 1 ? Int(parts[1]) ?? 0 : 200
             state.events.removeAll { $0.index == index }
             state.events.append(ServerEvent(index: index, status: status, body: RawJSON(checked: event.data)))

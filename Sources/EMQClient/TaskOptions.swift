@@ -219,6 +219,8 @@ enum RepetitionKey {
     static let prefix = "emq-client:"
     /// How long such a key stays taken: longer than all tries of a call with the default timeout.
     static let validity = Duration.seconds(120)
+    /// The longest time that the server takes.
+    static let longestValidity = Duration.seconds(4_294_967_295)
 
     /// A key that nothing else has.
     static func next() -> String {

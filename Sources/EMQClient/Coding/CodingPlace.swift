@@ -43,12 +43,27 @@ struct SuperKey: CodingKey {
     init?(stringValue: String) { nil }
 }
 
+/// A type whose names in JSON are data.
+private protocol NamedByData {}
+
+extension Dictionary: NamedByData {}
+
 /// How Swift values and JSON correspond.
 enum CodingStyle {
     /// As the types say: for contents and results.
     case plain
     /// As the server's interface has it: names such as `max_retries` for `maxRetries`, and durations in seconds.
     case interface
+    /// The same for a dictionary: its names are data, such as those of queues and of header fields.
+    case interfaceNames
+
+    /// The style of the values in a container.
+    var ofValues: CodingStyle { self == .interfaceNames ? .interface : self }
+
+    /// The style of a value of this type.
+    func style(of type: Any.Type) -> CodingStyle {
+        self == .interface && type is any NamedByData.Type ? .interfaceNames : self
+    }
 
     /// A name as JSON has it.
     func name(_ key: any CodingKey) -> String {

@@ -19,6 +19,9 @@ enum JSONDecoding {
 
 /// Reads one value.
 struct NodeDecoder: Decoder, SingleValueDecodingContainer {
+    /// The longest duration, in seconds.
+    private static let maximumSeconds = 1e15
+
     let tape: JSONTape
     let node: Int
     let place: CodingPlace
@@ -117,10 +120,13 @@ struct NodeDecoder: Decoder, SingleValueDecodingContainer {
 
     func decode<Value: Decodable>(_ type: Value.Type) throws -> Value {
         if style == .interface, type == Duration.self {
+            let seconds = try floating(Double.self)
+            // A duration stops the program if it cannot hold the number.
+            guard abs(seconds) <= Self.maximumSeconds else { throw unfit(type, "out of range") }
             // The cast cannot fail.
-            if let duration = Duration.seconds(try floating(Double.self)) as? Value { return duration }
+            if let duration = Duration.seconds(seconds) as? Value { return duration }
         }
-        return try Value(from: self)
+        return try Value(from: NodeDecoder(tape, node, place, style.style(of: type)))
     }
 
     private func floating<Number: BinaryFloatingPoint & LosslessStringConvertible>(
@@ -171,7 +177,7 @@ private struct ObjectDecoder<Key: CodingKey>: KeyedDecodingContainerProtocol {
                 key,
                 .init(codingPath: codingPath, debugDescription: "there is no member '\(decoder.style.name(key))'"))
         }
-        return NodeDecoder(decoder.tape, node, CodingPlace(decoder.place, key), decoder.style)
+        return NodeDecoder(decoder.tape, node, CodingPlace(decoder.place, key), decoder.style.ofValues)
     }
 
     func decodeNil(forKey key: Key) throws -> Bool { try value(key).decodeNil() }
@@ -224,7 +230,7 @@ private struct ArrayDecoder: UnkeyedDecodingContainer {
             throw DecodingError.valueNotFound(
                 type, .init(codingPath: place.path, debugDescription: "the array has \(elements.count) elements only"))
         }
-        return NodeDecoder(decoder.tape, elements[currentIndex], place, decoder.style)
+        return NodeDecoder(decoder.tape, elements[currentIndex], place, decoder.style.ofValues)
     }
 
     private mutating func next<Value>(_ type: Value.Type, _ read: (NodeDecoder) throws -> Value) throws -> Value {

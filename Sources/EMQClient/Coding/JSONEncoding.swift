@@ -171,7 +171,7 @@ struct NodeEncoder: Encoder, SingleValueEncodingContainer {
             RequestBody.append(duration, to: &bytes)
             return target.set(bytes)
         }
-        try value.encode(to: self)
+        try value.encode(to: NodeEncoder(target, place, style.style(of: Value.self)))
     }
 
     private func encode(integer: some BinaryInteger) { target.set(Array(String(integer).utf8)) }
@@ -193,7 +193,7 @@ private struct ObjectEncoder<Key: CodingKey>: KeyedEncodingContainerProtocol {
 
     private func value(_ key: some CodingKey) -> NodeEncoder {
         NodeEncoder(
-            encoder.target.member(encoder.style.name(key)), CodingPlace(encoder.place, key), encoder.style)
+            encoder.target.member(encoder.style.name(key)), CodingPlace(encoder.place, key), encoder.style.ofValues)
     }
 
     mutating func encodeNil(forKey key: Key) { value(key).encodeNil() }
@@ -236,7 +236,7 @@ private struct ArrayEncoder: UnkeyedEncodingContainer {
 
     private func next() -> NodeEncoder {
         let place = CodingPlace(encoder.place, IndexKey(count))
-        return NodeEncoder(encoder.target.element(), place, encoder.style)
+        return NodeEncoder(encoder.target.element(), place, encoder.style.ofValues)
     }
 
     mutating func encodeNil() { next().encodeNil() }

@@ -95,8 +95,9 @@ final class JSONTape: Sendable {
         return elements
     }
 
-    /// Calls `body` with the node of the name and that of the value of each member of an object.
+    /// Calls `body` with the node of the name and that of the value of each member of an object. Other values have none.
     func forEachMember(of node: Int, _ body: (_ name: Int, _ value: Int) throws -> Void) rethrows {
+        guard nodes[node].kind == .object else { return }
         var index = node + 1
         while index < nodes[node].next {
             try body(index, index + 1)

@@ -94,7 +94,9 @@ struct RequestBody {
     }
 
     static func append(_ duration: Duration, to bytes: inout [UInt8]) {
-        let milliseconds = duration < .zero ? -(Duration.zero - duration).milliseconds : duration.milliseconds
+        let isNegative = duration < .zero
+        let magnitude = isNegative ? Duration.zero - max(duration, .zero - .longest) : duration
+        let milliseconds = isNegative ? -magnitude.milliseconds : magnitude.milliseconds
         JSONWriter.writeSeconds(milliseconds: milliseconds, to: &bytes)
     }
 
