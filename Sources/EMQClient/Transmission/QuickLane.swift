@@ -49,8 +49,14 @@ final class QuickLane: Sendable {
         isOn = settings.connections >= Self.fewestConnections && settings.trust == nil
     }
 
-    /// Whether another connection may be lent.
-    var wantsConnection: Bool { isOn && state.with { !$0.isClosed && $0.count < Self.capacity } }
+    /// Whether another connection may be lent beside those of requests that may take long. Those that are lent may
+    /// become such ones, so one is left for the client's thread, which extends leases.
+    func wantsConnection(besideLong longCount: Int) -> Bool {
+        guard isOn else { return false }
+        return state.with { state in
+            !state.isClosed && state.count < Self.capacity && longCount + state.count < settings.connections - 1
+        }
+    }
 
     /// Adds a connection.
     func add(_ lent: LentConnection) {

@@ -222,11 +222,20 @@ extension ClientFailure {
 }
 
 extension Duration {
-    /// Whole milliseconds, rounded up, within 0 and a number that can be added to a time.
+    /// Longer than anything that ends. The components of some longer ones stop the program.
+    static let longest = Duration.seconds(Int64.max / 1000)
+
+    /// Whole milliseconds, rounded up, within 0 and the largest number.
     var milliseconds: Int64 {
+        if self <= .zero { return 0 }
+        if self >= .longest { return .max }
         let (seconds, attoseconds) = components
-        if seconds < 0 || attoseconds < 0 { return 0 }
-        let (product, isTooLarge) = seconds.multipliedReportingOverflow(by: 1000)
-        return isTooLarge ? .max : clampedSum(product, (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000)
+        return seconds * 1000 + (attoseconds + 999_999_999_999_999) / 1_000_000_000_000_000
     }
+}
+
+/// The sum of two numbers that are not negative; the largest number if it is too large.
+func clampedSum(_ left: Int64, _ right: Int64) -> Int64 {
+    let (sum, isTooLarge) = left.addingReportingOverflow(right)
+    return isTooLarge ? .max : sum
 }

@@ -33,8 +33,7 @@ final class Transmitter: @unchecked Sendable {
     private var longCount = 0
     private var pausing: [ObjectIdentifier: PendingCall] = [:]
     private var due: [PendingCall] = []
-    private var alarms: [ObjectIdentifier: Alarm] = [:]
-    private var dueAlarms: [Alarm] = []
+    let alarms: Alarms
     private(set) var isClosed = false
     /// Keeps leases; it has timers of its own.
     lazy var keeper = LeaseKeeper(self)
@@ -42,7 +41,7 @@ final class Transmitter: @unchecked Sendable {
     private var ended: [() -> Void] = []
 
     init(_ settings: Settings, on loop: EventLoop, _ lane: QuickLane) {
-        (self.settings, self.loop, self.lane) = (settings, loop, lane)
+        (self.settings, self.loop, self.lane, alarms) = (settings, loop, lane, Alarms(loop))
         sample = try? settings.request(for: Call("GET", "/"), wait: nil, timeoutMilliseconds: 1)
         var limits = ClientLimits()
         limits.connections = settings.connections
@@ -67,20 +66,6 @@ final class Transmitter: @unchecked Sendable {
 
     func cancelTimer(_ source: EventSource) { loop.cancelTimer(source) }
 
-    /// Calls `body` on this thread after a pause, unless the client is closed before.
-    func call(afterMilliseconds milliseconds: Int64, _ body: @escaping () -> Void) {
-        let alarm = Alarm(body)
-        alarms[ObjectIdentifier(alarm)] = alarm
-        alarm.transmitter = self
-        loop.updateNow()
-        setTimer(alarm, at: time(in: milliseconds))
-    }
-
-    func rings(_ alarm: Alarm) {
-        alarms[ObjectIdentifier(alarm)] = nil
-        dueAlarms.append(alarm)
-    }
-
     // MARK: Requests
 
     /// Sends a request. Its completion is called once, later, on this thread.
@@ -98,7 +83,8 @@ final class Transmitter: @unchecked Sendable {
         loop.updateNow()
         pending.startedAt = now
         let timeout = pending.call.timeoutMilliseconds ?? settings.timeoutMilliseconds
-        pending.deadline = time(in: clampedSum(timeout, pending.call.waitMilliseconds ?? 0))
+        let limit = clampedSum(timeout, pending.call.waitMilliseconds ?? 0)
+        pending.deadline = time(in: min(limit, pending.limitMilliseconds))
     }
 
     /// Sends a request, and hands over the result.
@@ -109,9 +95,7 @@ final class Transmitter: @unchecked Sendable {
     }
 
     private func admit(_ pending: PendingCall) {
-        guard pending.call.isLong, longCount >= longLimit else {
-            return transmit(pending)
-        }
+        guard pending.call.isLong, longCount >= longLimit else { return transmit(pending) }
         pending.phase = .queued
         waiting.append(pending)
         setTimer(pending, at: pending.deadline)
@@ -158,11 +142,11 @@ final class Transmitter: @unchecked Sendable {
         case .pending(let request, let lent):
             lane.forget()
             http.resume(request, on: lent, key: pending.key)
-            if isClosed {
-                abandon(pending, settings.error(.closed, "the client was closed", pending.call))
-            } else if isUnwanted {
-                abandon(pending, CancellationError())
-            }
+        }
+        if isClosed {
+            abandon(pending, settings.error(.closed, "the client was closed", pending.call))
+        } else if isUnwanted {
+            abandon(pending, CancellationError())
         }
     }
 
@@ -194,7 +178,12 @@ final class Transmitter: @unchecked Sendable {
     /// Notes that a request is not in flight any more.
     private func leave(_ pending: PendingCall) {
         inFlight[pending.key] = nil
-        if pending.call.isLong { longCount -= 1 }
+        if pending.call.isLong { leaveLong() }
+    }
+
+    /// Notes that there is one request less that may take long.
+    private func leaveLong() {
+        longCount -= 1
         while longCount < longLimit, !waiting.isEmpty {
             let next = waiting.removeFirst()
             cancelTimer(next)
@@ -219,7 +208,11 @@ final class Transmitter: @unchecked Sendable {
 
     func limit(_ pending: PendingCall, toMilliseconds milliseconds: Int64) {
         pending.deadline = min(pending.deadline, time(in: milliseconds))
-        if pending.phase == .pausing || pending.phase == .sent { setTimer(pending, at: pending.deadline) }
+        switch pending.phase {
+        case .new, .orphaned, .ended: return
+        case .pausing: setTimer(pending, at: min(pending.resumesAt, pending.deadline))
+        case .queued, .sent: setTimer(pending, at: pending.deadline)
+        }
     }
 
     // MARK: Turns
@@ -232,6 +225,7 @@ final class Transmitter: @unchecked Sendable {
             received: { key, _, part in streams[key]?.received(part) },
             finished: { key, outcome in
                 if let stream = streams.removeValue(forKey: key) {
+                    leaveLong()
                     stream.ended(settings.result(of: outcome, stream.call))
                 } else if let pending = inFlight[key] {
                     leave(pending)
@@ -239,7 +233,7 @@ final class Transmitter: @unchecked Sendable {
                 }
             })
         while let pending = due.popLast() { review(pending) }
-        while let alarm = dueAlarms.popLast() { alarm.body() }
+        alarms.review()
         keeper.review()
         guard isClosed, inFlight.isEmpty, streams.isEmpty else { return false }
         let ended = ended
@@ -275,7 +269,7 @@ final class Transmitter: @unchecked Sendable {
         case .success(let response): answered(pending, Answer(response))
         case .failure(let failure): failed(pending, failure, mayHaveArrived: outcome.mayHaveArrived)
         }
-        if lane.wantsConnection, !isClosed, let sample, let lent = http.lend(for: sample) { lane.add(lent) }
+        if lane.wantsConnection(besideLong: longCount), let sample, let lent = http.lend(for: sample) { lane.add(lent) }
     }
 
     private func answered(_ pending: PendingCall, _ answer: Answer) {
@@ -321,7 +315,8 @@ final class Transmitter: @unchecked Sendable {
         settings.onProblem?(.retrying(error))
         pending.phase = .pausing
         pausing[ObjectIdentifier(pending)] = pending
-        setTimer(pending, at: clampedSum(now, pause))
+        pending.resumesAt = clampedSum(now, pause)
+        setTimer(pending, at: pending.resumesAt)
     }
 
     /// Gives back the tasks of an answer that nobody waits for.
@@ -335,12 +330,9 @@ final class Transmitter: @unchecked Sendable {
         var call = Call("/nak/", json: RequestBody.ids(receipts, [("release", "true")]))
         call.timeoutMilliseconds = min(settings.timeoutMilliseconds, Self.orphanMilliseconds)
         let pending = PendingCall(call)
-        if !isClosed { return start(pending) }
-        pending.transmitter = self
         // A closed client still gives back what it has.
-        loop.updateNow()
-        pending.startedAt = now
-        pending.deadline = time(in: Self.orphanMilliseconds)
+        pending.survivesClosing = true
+        begin(pending)
         transmit(pending)
     }
 
@@ -349,10 +341,13 @@ final class Transmitter: @unchecked Sendable {
     /// Starts a request whose answer goes on.
     func start(_ stream: EventStreamReceiver) {
         if isClosed { return stream.ended(.failure(settings.error(.closed, "the client is closed", stream.call))) }
+        guard longCount < longLimit else {
+            let detail = "no connection is free for it; this client has \(settings.connections)"
+            return stream.ended(.failure(settings.error(.connection, detail, stream.call)))
+        }
         do throws(HTTPURLError) {
             var request = ClientRequest(
-                url: try settings.url(stream.call.target), method: Call.get, fields: settings.fields, body: nil
-            )
+                url: try settings.url(stream.call.target), method: Call.get, fields: settings.fields, body: nil)
             request.socketPath = settings.server.socketPath
             request.streamsBody = true
             request.timeoutMilliseconds = .max
@@ -360,6 +355,7 @@ final class Transmitter: @unchecked Sendable {
             stream.key = nextKey
             nextKey += 1
             streams[stream.key] = stream
+            longCount += 1
             http.send(request, key: stream.key)
         } catch {
             stream.ended(.failure(settings.error(.invalidArgument, "\(error)", stream.call)))
@@ -370,7 +366,9 @@ final class Transmitter: @unchecked Sendable {
     func takeBack(_ lent: LentConnection) { http.takeBack(lent) }
 
     func cancel(_ stream: EventStreamReceiver) {
-        if streams.removeValue(forKey: stream.key) != nil { http.cancel(stream.key) }
+        guard streams.removeValue(forKey: stream.key) != nil else { return }
+        http.cancel(stream.key)
+        leaveLong()
     }
 
     /// Ends everything. `ended` is called when the tasks of waits that this has ended are given back.
@@ -380,23 +378,22 @@ final class Transmitter: @unchecked Sendable {
         isClosed = true
         keeper.close()
         for lent in lane.close() { http.takeBack(lent) }
-        for alarm in alarms.values { cancelTimer(alarm) }
-        alarms = [:]
+        // Those that wait come first, because the end of others would send them.
+        let calls = waiting + Array(pausing.values) + Array(inFlight.values)
+        for pending in calls where pending.phase != .orphaned && !pending.survivesClosing {
+            abandon(pending, settings.error(.closed, "the client was closed", pending.call))
+        }
         for stream in Array(streams.values) {
             cancel(stream)
             stream.ended(.failure(settings.error(.closed, "the client was closed", stream.call)))
         }
-        for pending in Array(inFlight.values) + waiting + Array(pausing.values) where pending.phase != .orphaned {
-            abandon(pending, settings.error(.closed, "the client was closed", pending.call))
+        // The others have one more try.
+        for pending in pausing.values {
+            cancelTimer(pending)
+            transmit(pending)
         }
-        waiting = []
+        pausing = [:]
     }
 
     private func time(in milliseconds: Int64) -> Int64 { clampedSum(now, milliseconds) }
-}
-
-/// The sum of two numbers that are not negative; the largest number if it is too large.
-func clampedSum(_ left: Int64, _ right: Int64) -> Int64 {
-    let (sum, isTooLarge) = left.addingReportingOverflow(right)
-    return isTooLarge ? .max : sum
 }

@@ -150,8 +150,8 @@ final class TaskWork: Sendable {
             return EMQClient.nackCall(ids, error: retry.description, pause: retry.after)
         case .failure(let dead as Dead): return EMQClient.nackCall(ids, error: dead.reason, dead: true)
         case .failure(let release as Release): return EMQClient.nackCall(ids, pause: release.pause, isRelease: true)
-        // Work that was interrupted has not failed.
-        case .failure(is CancellationError) where Task.isCancelled: return EMQClient.nackCall(ids, isRelease: true)
+        // Work that was interrupted has not failed, whatever error that looks like.
+        case .failure where Task.isCancelled: return EMQClient.nackCall(ids, isRelease: true)
         case .failure(let error): return EMQClient.nackCall(ids, error: "\(error)")
         }
     }

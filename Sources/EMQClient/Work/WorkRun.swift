@@ -48,7 +48,7 @@ final class WorkRun: Sendable {
         for work in works { work.limitReport(toMilliseconds: Self.lastReportMilliseconds) }
         // On the client's thread, because what is in work may occupy all others.
         worker.client.loop.async { [grace = worker.grace, weak self] transmitter in
-            transmitter.call(afterMilliseconds: grace.milliseconds) { self?.cancel() }
+            transmitter.alarms.call(afterMilliseconds: grace.milliseconds) { self?.cancel() }
         }
     }
 
