@@ -153,6 +153,27 @@ def test_unittest_has_a_server_for_each_test(
     assert os.environ["EMQ_URL"] == "http://localhost:1"
 
 
+def test_pytest_runs_the_test_case(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        textwrap.dedent(
+            """
+            from emq.testing import ServerTestCase
+
+            class Tests(ServerTestCase):
+                def test_passes(self):
+                    with self.server.client() as client:
+                        client.enqueue("greetings", "hello")
+
+                def test_fails(self):
+                    self.fail("on purpose")
+            """
+        )
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.stdout.str().count("listening on") == 1
+
+
 def test_fixtures(emq_server: Server, emq_client: emq.Client) -> None:
     assert os.environ["EMQ_URL"] == emq_server.url == emq_client.url
     emq_client.enqueue("greetings", "hello")

@@ -270,13 +270,18 @@ class ServerTestCase(unittest.TestCase):
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         """Runs a test with a server of its own."""
         outcome = self.defaultTestResult() if result is None else result
-        before = len(outcome.failures) + len(outcome.errors)
+        before = _failures(outcome)
         with Server(**self.server_options) as server, ServerEnvironment(server):
             self.server = server
             super().run(outcome)
-            if len(outcome.failures) + len(outcome.errors) > before:
+            if _failures(outcome) > before:
                 sys.stderr.write(f"--- log of {server.url} ---\n{server.log}")
         return outcome
+
+
+def _failures(outcome: Any) -> int:
+    """How many tests have failed so far. The result that pytest passes has a list of its own, if any."""
+    return sum(len(getattr(outcome, name, None) or ()) for name in ("failures", "errors", "_excinfo"))
 
 
 class ServerEnvironment:
