@@ -225,6 +225,20 @@ def test_the_command_in_a_process_of_its_own(pool: str, tmp_path: Path) -> None:
     assert (pid.return_value == worker.pid) == (pool != "processes")
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_each_line_is_logged_once(quiet: bool) -> None:
+    result = tasks.add.enqueue(1, 2)
+    tasks.fail.enqueue("on purpose")
+    command = [sys.executable, str(HERE / "djangosite" / "manage.py"), "emq_work", "--exit-when-empty"]
+    command += ["--quiet"] if quiet else []
+    worker = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SITE_DEBUG": "1"})
+    assert worker.returncode == 0
+    # Django logs this with settings.DEBUG.
+    assert worker.stderr.count(f"Task id={result.id} path=djangosite.tasks.add state=RUNNING") == 1
+    assert worker.stderr.count("has failed in attempt 1") == 1
+    assert worker.stderr.count("working on default, mail at ") == (0 if quiet else 1)
+
+
 def test_old_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import connections
     from django.db.backends.base.base import BaseDatabaseWrapper

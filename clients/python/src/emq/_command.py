@@ -10,7 +10,8 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from ._target import TargetError, load
@@ -110,7 +111,6 @@ def work_with(app: App, options: argparse.Namespace, target: str, fail: Callable
     names = [queue for queue, _ in queues]
     if len(set(names)) < len(names):
         fail("argument -q/--queue: a queue is named twice")
-    _configure_logging(logging.WARNING if options.quiet else logging.INFO)
     worker_options = WorkerOptions(
         jobs=options.jobs,
         queues=queues,
@@ -126,13 +126,14 @@ def work_with(app: App, options: argparse.Namespace, target: str, fail: Callable
         worker = Worker(app, worker_options, pool_maker(options.pool, target))
     except (ValueError, OSError) as error:
         fail(str(error))
-    status = asyncio.run(worker.run())
-    if worker.left_over:
-        # Threads cannot be ended, and must not keep the process from ending.
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    with _logging(options.quiet):
+        status = asyncio.run(worker.run())
+        if worker.left_over:
+            # Threads cannot be ended, and must not keep the process from ending.
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
     return status
 
 
@@ -147,16 +148,29 @@ def pool_maker(kind: str, target: str) -> Callable[[App, int], Pool]:
     return LoopPool if kind == "asyncio" else ThreadPool
 
 
-def _configure_logging(level: int) -> None:
-    """Logs to standard error, unless the app has set up logging itself."""
-    if logging.getLogger().handlers:
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter())
-    logging.getLogger().addHandler(handler)
+@contextmanager
+def _logging(quiet: bool) -> Generator[None, None, None]:
+    """Logs to standard error, unless the app has set up logging itself. The loggers of others are left alone."""
     logger = logging.getLogger("emq")
-    if logger.level == logging.NOTSET:
+    level, propagate = logger.level, logger.propagate
+    handler: logging.Handler | None = None
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(_Formatter())
+        logger.addHandler(handler)
+        logger.propagate = False
+        if level == logging.NOTSET:
+            logger.setLevel(logging.INFO)
+    if quiet:
+        logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        # A test may call the command of Django several times in one process.
         logger.setLevel(level)
+        logger.propagate = propagate
+        if handler is not None:
+            logger.removeHandler(handler)
 
 
 class _Formatter(logging.Formatter):

@@ -4,6 +4,7 @@ import os
 
 SECRET_KEY = "only for tests"
 USE_TZ = True
+DEBUG = "SITE_DEBUG" in os.environ
 INSTALLED_APPS = ["emq.django"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("SITE_DATABASE", ":memory:")}}
 TASKS = {
