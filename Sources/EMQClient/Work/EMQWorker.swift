@@ -91,10 +91,13 @@ extension EMQClient {
     }
 }
 
-/// A worker on the tasks of queues. It has the one method that services of swift-service-lifecycle have:
+/// A worker on the tasks of queues. It has the one method that services of swift-service-lifecycle have. Let a service of
+/// your own run it, so that a graceful shutdown ends it:
 ///
 /// ```swift
-/// extension EMQWorker: @retroactive Service {}
+/// func run() async throws {
+///     try await cancelWhenGracefulShutdown { try await worker.run() }
+/// }
 /// ```
 public struct EMQWorker: Sendable {
     let client: EMQClient
