@@ -1,6 +1,7 @@
 // The exchange of requests and answers on one connection. ConversationEnd, -Review and -Deadlines hold its end, reviews
 // and deadlines.
 
+import Bytes
 import CLinux
 
 /// The settings that all visits of one round share.
@@ -62,6 +63,7 @@ struct Conversation: ~Copyable {
     /// With more deliveries than this, the transport is asked which have arrived.
     private static let deliveriesToKeep = 32
 
+    private let pin = Pin()
     let transport: ConnectionTransport
     /// The service of the listener (`Request.service`).
     let service: Int

@@ -66,7 +66,8 @@ extension Broker {
             walk.next += 1
             // A vacant place has no name.
             guard store.queues.contains(queue), !store.queues[queue].isPlaceOfDefaults else { continue }
-            body(QueueIndex(slot: queue), store.queues[queue].name.span, store.statistics(of: queue))
+            let name = store.queues[queue].name
+            body(QueueIndex(slot: queue), name.span, store.statistics(of: queue))
         }
         return walk.next >= store.queues.used
     }

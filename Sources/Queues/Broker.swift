@@ -100,7 +100,10 @@ public actor Broker {
     /// Calls `body` with the name of each queue that holds an unfinished or dead task, has a configuration or is
     /// paused, sorted bytewise; after `advance`, an expired task does not count. O(n log n) in the number of queues.
     public func forEachQueueName(_ body: (Span<UInt8>) -> Void) {
-        for queue in store.queuesByName(where: { $0.isListed }) { body(store.queues[queue].name.span) }
+        for queue in store.queuesByName(where: { $0.isListed }) {
+            let name = store.queues[queue].name
+            body(name.span)
+        }
     }
 
     // MARK: Tasks

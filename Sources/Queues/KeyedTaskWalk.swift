@@ -57,7 +57,8 @@ extension Broker {
                 steps -= stepsPerKeyedTask
                 for (index, key) in keys.enumerated() where key == extras.key && store.tasks[slot].until > now {
                     let met = MetTask(keyIndex: index, id: store.tasks[slot].id, ended: store.tasks[slot].expires)
-                    body(met, store.queues[store.tasks[slot].queue].name.span, &steps)
+                    let name = store.queues[store.tasks[slot].queue].name
+                    body(met, name.span, &steps)
                 }
             }
         }

@@ -7,13 +7,13 @@ struct Links {
 }
 
 /// A record that can be in one linked list for each kind of links at a time.
-protocol LinkedRecord: TableRecord {
+protocol LinkedRecord: TableRecord, ~Copyable {
     /// The links of one kind; each type of record numbers its kinds.
     subscript(links kind: Int) -> Links { get set }
 }
 
 /// A doubly linked list through the records of a table, by the links of one kind. Every change is O(1).
-struct LinkedList<Record: LinkedRecord, let kind: Int> {
+struct LinkedList<Record: LinkedRecord & ~Copyable, let kind: Int> {
     /// The first record's slot, 0 if there is none.
     private(set) var first: Slot = 0
     private(set) var last: Slot = 0

@@ -2,8 +2,8 @@
 
 import Bytes
 
-/// A queue.
-struct QueueRecord: LinkedRecord {
+/// A queue. It is move-only, because a copy for each call would take a tenth of an enqueue.
+struct QueueRecord: ~Copyable, LinkedRecord {
     typealias List = LinkedList<TaskRecord, 0>
 
     enum Pause: UInt8 {

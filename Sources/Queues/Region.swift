@@ -8,7 +8,7 @@ import Glibc
 /// `mmap` with `MAP_NORESERVE` costs address space only; a page becomes memory when it is first written. Growing copies
 /// nothing, so no insertion waits for it (an `Array` of 10 million records stops for seconds when it doubles). Huge
 /// pages would make 10 million records a sixth faster, but an insertion that meets a new one waits up to 12 ms for it.
-@safe struct Region<Element>: ~Copyable {
+@safe struct Region<Element: ~Copyable>: ~Copyable {
     /// How many bytes one `trim` returns at most: unmapping them takes some tens of microseconds.
     private static var trimBytes: Int { 1 << 20 }
 

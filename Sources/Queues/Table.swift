@@ -7,11 +7,13 @@
 // records. It grows by one bucket per insertion and shrinks by at most two per removal, so no single operation pays for
 // its growth.
 
+import Bytes
+
 /// The number of a record in its table; 0 means none.
 typealias Slot = UInt32
 
 /// A record that a `Table` can hold.
-protocol TableRecord {
+protocol TableRecord: ~Copyable {
     /// Makes a vacant record.
     init()
     /// The hash that the record is looked up by; constant while it is in the table.
@@ -21,7 +23,7 @@ protocol TableRecord {
 }
 
 /// A slab of records with a hash index.
-struct Table<Record: TableRecord>: ~Copyable {
+struct Table<Record: TableRecord & ~Copyable>: ~Copyable {
     private static var groupShift: Int { 9 }
     private static var groupSlots: Int { 1 << groupShift }
 
@@ -41,6 +43,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         var last: UInt32 = 0
     }
 
+    private let pin = Pin()
     /// The most records it can hold.
     let capacity: Int
     /// The number of records.
@@ -113,7 +116,8 @@ struct Table<Record: TableRecord>: ~Copyable {
     /// Adds a record. O(1).
     ///
     /// - Returns: the record's slot; nil if the table is full.
-    mutating func insert(_ record: Record) -> Slot? {
+    mutating func insert(_ record: consuming Record) -> Slot? {
+        let hash = record.hash
         guard count < capacity else { return nil }
         if open.first == 0 { openGroup() }
         let group = Int(open.first) - 1
@@ -131,7 +135,7 @@ struct Table<Record: TableRecord>: ~Copyable {
         self[group: group].count += 1
         count += 1
         if isFull(group) { remove(group, from: Self.openList) }
-        let bucket = bucket(of: record.hash)
+        let bucket = bucket(of: hash)
         self[slot].chained = self[head: bucket]
         self[head: bucket] = slot
         if count > bucketCount { split() }

@@ -5,6 +5,7 @@
 // task changes only in `TaskStore+Transitions.swift`. Adding is in `+Adding`, taking in `+Taking`, ending a dispatch or
 // a task in `+Ending`, keys are in `+Keys`, and operations on whole queues are in `+Sweeping`.
 
+import Bytes
 import UID
 
 /// All tasks and queues of a broker.
@@ -26,6 +27,7 @@ struct TaskStore: ~Copyable {
         return records + MemoryLayout<ImageIndex.Entry>.stride + 3 * MemoryLayout<Slot>.stride
     }
 
+    private let pin = Pin()
     var tasks: Table<TaskRecord>
     var extrasTable: Table<ExtrasRecord>
     /// The groups of keys (see `KeyGroups.swift`).
@@ -146,14 +148,10 @@ struct TaskStore: ~Copyable {
             return found
         }
         if idle.count >= Self.maximumIdleQueues { forgetLongestUnused() }
+        if queues.count >= queues.capacity, !idle.isEmpty { forgetLongestUnused() }
         var record = QueueRecord(name: name, hash: hash)
         record.isExempt = isExempt?(name) ?? false
-        var made = queues.insert(record)
-        if made == nil, !idle.isEmpty {
-            forgetLongestUnused()
-            made = queues.insert(record)
-        }
-        guard let made else { throw .tooManyQueues }
+        guard let made = queues.insert(record) else { throw .tooManyQueues }
         rest(made)
         return made
     }

@@ -80,15 +80,14 @@ import UID
     private func description(of broker: isolated Broker) -> [String] {
         var lines: [String] = []
         broker.store.queues.forEach { queue in
-            let record = broker.store.queues[queue]
-            var says = record.pause == .paused ? " paused" : ""
-            if let configuration = record.configuration?.value {
+            var says = broker.store.queues[queue].pause == .paused ? " paused" : ""
+            if let configuration = broker.store.queues[queue].configuration?.value {
                 says += " \(fields(of: configuration, unlike: QueueConfiguration()))"
             }
-            let name = String(decoding: record.name, as: UTF8.self)
+            let name = String(decoding: broker.store.queues[queue].name, as: UTF8.self)
             if !says.isEmpty { lines.append("\(name):\(says)") }
             var listed: [Slot] = []
-            record.forEachList { list in
+            broker.store.queues[queue].forEachList { list in
                 var slot = list.first
                 while slot != 0 {
                     listed.append(slot)

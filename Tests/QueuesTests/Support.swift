@@ -242,7 +242,8 @@ extension Broker {
     /// Calls `body` with each queue, its name and its statistics, sorted bytewise by name.
     func forEachQueue(_ body: (QueueIndex, Span<UInt8>, QueueStatistics) -> Void) {
         for queue in store.queuesByName(where: { !$0.isPlaceOfDefaults }) {
-            body(QueueIndex(slot: queue), store.queues[queue].name.span, store.statistics(of: queue))
+            let name = store.queues[queue].name
+            body(QueueIndex(slot: queue), name.span, store.statistics(of: queue))
         }
     }
 

@@ -33,24 +33,23 @@ extension API {
         try fields.read(bytes, scannedBy: context.body, now: context.now)
         let other = try prepare(&fields, of: bytes, context, on: broker)
         if request.hasTraceFields { fields.options.trace = TraceContext(of: request) }
-        let task = fields.task
         var result = Enqueued(id: id, isExisting: false)
         // A task that is about to be moved must not be dispatched first.
         if other != nil { broker.beginEvent() }
         defer { if other != nil { broker.endEvent(now: context.now) } }
         do throws(BrokerError) {
             let queue = try broker.queue(named: name.span)
-            if task.options == nil, task.due == nil, task.priority == nil, !task.content.isEmpty {
+            if fields.isPlain {
                 try broker.enqueue(
-                    id: id, in: queue, content: bytes.extracting(task.content),
-                    leaseMilliseconds: task.leaseMilliseconds, expiry: task.expiry, now: context.now)
+                    id: id, in: queue, content: bytes.extracting(fields.task.content),
+                    leaseMilliseconds: fields.task.leaseMilliseconds, expiry: fields.task.expiry, now: context.now)
             } else {
-                result = try broker.enqueue(task, content: bytes, in: queue, now: context.now)
+                result = try broker.enqueue(fields.task, content: bytes, in: queue, now: context.now)
             }
         } catch {
             throw Problem(error)
         }
-        if let other, API.isAdded(task, result) { broker.move(result.id, to: other, now: context.now) }
+        if let other, API.isAdded(fields.task, result) { broker.move(result.id, to: other, now: context.now) }
         responses.beginJSON(estimatedCount: 31)
         responses.append("{\"id\":\"")
         let text = result.id.text

@@ -19,6 +19,8 @@ struct API: ~Copyable {
     static let maximumIDsInWait = 100
     static let maximumWaitMilliseconds: Int64 = 3_600_000
 
+    private let pin = Pin()
+
     // Parts of the current request.
 
     /// The label by which the metrics count it.

@@ -142,6 +142,11 @@ struct TaskFields: ~Copyable {
         }
     }
 
+    /// Whether the task has content, and nothing else that the shorter way of adding it cannot carry.
+    var isPlain: Bool {
+        task.options == nil && task.due == nil && task.priority == nil && !task.content.isEmpty
+    }
+
     /// Reads the fields of a task.
     ///
     /// - Parameters:

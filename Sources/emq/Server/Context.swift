@@ -1,6 +1,7 @@
 // The context in which front ends answer a request: the time, ids for new tasks, the JSON of the body, the gate, and
 // the server through which they answer later.
 
+import Bytes
 import Delivery
 import JSON
 import Net
@@ -9,6 +10,7 @@ import UID
 
 /// The server as front ends see it. There is one, and each request borrows it.
 struct Context: ~Copyable {
+    private let pin = Pin()
     /// The time of the turn, and when the server started, in milliseconds since the Unix epoch.
     var now: Int64
     let started: Int64
