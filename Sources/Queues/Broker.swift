@@ -2,6 +2,7 @@
 //
 // `TaskStore` keeps the tasks and queues. The broker adds the waiters (`Broker+Waiting.swift`).
 
+import Bytes
 import UID
 
 /// A broker of tasks.
@@ -10,7 +11,16 @@ import UID
 /// epoch. It should not go backwards; if it does, tasks may return, expire or be dispatched a little early or late.
 public actor Broker {
     nonisolated private let executor: any SerialExecutor
-    var store: TaskStore
+    #if DEBUG
+        var store: TaskStore
+    #else
+        private let storePlace: HeapPlace<TaskStore>
+        /// Only methods of the broker enter it, one at a time, and none calls out of the broker while it changes it.
+        var store: TaskStore {
+            unsafeAddress { unsafe UnsafePointer(storePlace.address) }
+            unsafeMutableAddress { unsafe storePlace.address }
+        }
+    #endif
     var deadlines = WaiterHeap<ByDeadline>()
     /// Waiters that are registered under no queue. Either so many tasks had just expired that one call could not find a
     /// queue with too few, or the queue they were registered under was resumed. `advance` decides about them after it
@@ -73,9 +83,14 @@ public actor Broker {
         addressBytes: Int = .max
     ) {
         self.executor = executor
-        store = TaskStore(
+        let store = TaskStore(
             firstToken: firstToken, seed: seed, now: now, maximumContentBytes: maximumContentBytes,
             maximumTasks: maximumTasks, contentAddressBytes: contentAddressBytes, addressBytes: addressBytes)
+        #if DEBUG
+            self.store = store
+        #else
+            storePlace = HeapPlace(store)
+        #endif
     }
 
     // MARK: Queues

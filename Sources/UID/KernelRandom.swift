@@ -1,5 +1,6 @@
 // Random numbers from the kernel, without a system call for each.
 
+import Bytes
 import Glibc
 
 /// The kernel's cryptographic random number generator, read 32 numbers at a time.
@@ -23,28 +24,38 @@ public struct KernelRandom: RandomNumberGenerator {
 
 /// Numbers fetched ahead. A class, because a copied struct would return the same numbers again.
 private final class Block {
+    /// Only `next` enters them, and it calls nothing that comes back here.
+    private let numbers = HeapPlace(Numbers())
+
+    func next() -> UInt64 { unsafe numbers.address.pointee.next() }
+
+    deinit { unsafe numbers.address.pointee.erase() }
+}
+
+private struct Numbers: ~Copyable {
     /// `getentropy` gives at most 256 bytes per call, and always all or none, even if signals arrive (POSIX.1-2024).
     /// `getrandom`, which gives more, is not in the Glibc module.
-    private var numbers = InlineArray<32, UInt64>(repeating: 0)
+    private var values = InlineArray<32, UInt64>(repeating: 0)
     private var remaining = 0
 
-    func next() -> UInt64 {
+    mutating func next() -> UInt64 {
         if remaining == 0 { refill() }
         remaining -= 1
-        let number = numbers[remaining]
-        numbers[remaining] = 0
-        return number
+        let value = values[remaining]
+        values[remaining] = 0
+        return value
     }
 
-    private func refill() {
-        let result = unsafe withUnsafeMutableBytes(of: &numbers) { unsafe getentropy($0.baseAddress, $0.count) }
+    private mutating func refill() {
+        let result = unsafe withUnsafeMutableBytes(of: &values) { unsafe getentropy($0.baseAddress, $0.count) }
         precondition(result == 0, "the kernel has no random numbers (getentropy failed)")
-        remaining = numbers.count
+        remaining = values.count
     }
 
-    deinit {
+    /// Overwrites what has not been returned.
+    mutating func erase() {
         // A plain store to memory about to be freed would be optimised away.
-        unsafe withUnsafeMutableBytes(of: &numbers) { bytes in
+        unsafe withUnsafeMutableBytes(of: &values) { bytes in
             if let start = bytes.baseAddress { unsafe explicit_bzero(start, bytes.count) }
         }
     }
