@@ -30,6 +30,13 @@ struct Round {
     var isOver: Bool { server.loop.updateNow() >= end }
 }
 
+/// What the visits to all connections use in turn.
+struct VisitAids: ~Copyable {
+    /// A block for input, for connections that have none.
+    var spareBlock = Buffer()
+    var heads = HeadCache()
+}
+
 /// The server's side of one HTTP/1.1 connection.
 struct Conversation: ~Copyable {
     /// What follows a visit.
@@ -155,9 +162,9 @@ struct Conversation: ~Copyable {
     // MARK: A visit
 
     /// Reads input and serves requests as far as possible now. A connection without input owns no memory for it: it
-    /// borrows `spareBlock`, and keeps it only if bytes stay in it.
+    /// borrows the spare block, and keeps it only if bytes stay in it.
     mutating func visit<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, spareBlock: inout Buffer
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, aids: inout VisitAids
     ) {
         // The peer cannot accept a held answer, so its time limit begins with the release.
         if responses.sendableCount == 0, !isLingering { lastProgress = round.now }
@@ -166,8 +173,8 @@ struct Conversation: ~Copyable {
         if hasLostItsClient { withdrawOwed(&handler, on: owner, round.server.statistics, now: round.now) }
         next = .rest
         if isLingering { return }
-        if input.capacity == 0 { swap(&input, &spareBlock) }
-        next = converse(&handler, on: owner, round)
+        if input.capacity == 0 { swap(&input, &aids.spareBlock) }
+        next = converse(&handler, on: owner, round, &aids.heads)
         if case .again = next, responses.count <= round.outputBytes {
             // Unread input may remain. Whether it arrived in time is checked once it has been read.
         } else {
@@ -176,7 +183,7 @@ struct Conversation: ~Copyable {
         }
         if input.isEmpty {
             // The server keeps one block for reuse, unless it is large.
-            if spareBlock.capacity == 0, input.capacity <= Self.bodyReadSize { swap(&input, &spareBlock) }
+            if aids.spareBlock.capacity == 0, input.capacity <= Self.bodyReadSize { swap(&input, &aids.spareBlock) }
             input = Buffer()
         }
         count(on: round.server, unit: Self.countedUnit)
@@ -225,7 +232,7 @@ struct Conversation: ~Copyable {
 
     /// Serves requests until none is complete, an answer is owed, or it is another connection's turn.
     private mutating func converse<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round, _ heads: inout HeadCache
     ) -> Next {
         var requests = 0
         var bytes = 0
@@ -251,7 +258,7 @@ struct Conversation: ~Copyable {
                 return .again
             }
             do throws(Refusal) {
-                if !input.isEmpty, try parser.parse(&input) {
+                if !input.isEmpty, try parser.parse(&input, &heads) {
                     requests += 1
                     if parser.length > Self.observedBodySize, !Buffer.canAllocate(Self.workFactor * parser.length) {
                         throw Refusal(.noSystemMemory, Self.noSystemMemory)

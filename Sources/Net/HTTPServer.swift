@@ -2,6 +2,7 @@
 // A turn of the loop first notes everything that is ready and then serves it. Clients that disconnected come first, so
 // that no task is dispatched to them.
 
+import Bytes
 import CLinux
 import Glibc
 
@@ -74,7 +75,8 @@ public final class HTTPServer: @unchecked Sendable {
     /// The highest released mark.
     private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
-    private var spareBlock = Buffer()
+    /// Only `serveQueued` enters it, for one visit at a time.
+    private let aids = HeapPlace(VisitAids())
     /// The requests that the program makes of itself.
     var localRequests = LocalRequests()
     /// The next connection to review, and when.
@@ -218,7 +220,7 @@ public final class HTTPServer: @unchecked Sendable {
                     break
                 }
                 connection.isQueued = false
-                connection.conversation.visit(&handler, on: owner, round, spareBlock: &spareBlock)
+                unsafe connection.conversation.visit(&handler, on: owner, round, aids: &aids.address.pointee)
                 loop.updateNow()
                 statistics.endVisit(microseconds: loop.nowMicroseconds - visitBegin)
                 visitBegin = loop.nowMicroseconds

@@ -44,6 +44,9 @@ struct HeaderSection {
         self.fieldLimit = fieldLimit
     }
 
+    /// Whether no byte of the message has been scanned.
+    var isNew: Bool { scanned == 0 }
+
     /// Where the next line begins; the head's length once the head is complete.
     var nextLineStart: Int { lineStart }
 

@@ -119,14 +119,25 @@ struct RequestHead {
     /// twice or its value is unusable.
     var requestIDPlace: Int32 = 0
     var traceparentPlace: Int32 = 0
+    /// Identifies the head among those that the server remembers (`HeadCache`); 0 if it is not remembered.
+    var key: UInt64 = 0
 
     /// Clears everything that differs from request to request, but keeps the memory.
     mutating func reset() {
+        // A remembered head is probably the next one, too. Its fields are shared with the cache.
+        if key != 0 { return }
         method = .other
         isFromBrowser = false
         fields.removeAll(keepingCapacity: true)
         (path, query, authority, body) = (0..<0, 0..<0, 0..<0, 0..<0)
         (requestIDPlace, traceparentPlace) = (0, 0)
+    }
+
+    /// Forgets a remembered head.
+    mutating func forget() {
+        let isSecure = isSecure
+        self = RequestHead()
+        self.isSecure = isSecure
     }
 
     /// Whether there is a usable X-Request-Id or traceparent.
@@ -218,6 +229,10 @@ public struct Request: ~Copyable, ~Escapable {
 
     /// Whether it came over TLS.
     public var isSecure: Bool { head.isSecure }
+
+    /// Identifies the head: requests of a server with the same key, which is not 0, have the same head, except for the
+    /// values of Content-Length, X-Request-Id and traceparent. 0 means that the server does not remember the head.
+    public var headKey: UInt64 { head.key }
 
     /// Whether it has a usable X-Request-Id or traceparent. O(1): the parser has noted it.
     public var hasTraceFields: Bool { head.hasTraceFields }

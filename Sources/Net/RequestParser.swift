@@ -79,14 +79,33 @@ struct RequestParser {
 
     /// Parses what the buffer holds.
     ///
+    /// - Parameters:
+    ///   - buffer: What has arrived and was not consumed.
+    ///   - heads: The heads that were parsed before.
     /// - Returns: Whether the request is complete; then it takes `length` bytes of the buffer.
     /// - Throws: Why the request is invalid or over the limits.
-    mutating func parse(_ buffer: inout Buffer) throws(Refusal) -> Bool {
+    mutating func parse(_ buffer: inout Buffer, _ heads: inout HeadCache) throws(Refusal) -> Bool {
         if state == .requestLine || state == .fields {
-            guard try parseHead(buffer.span) else { return false }
+            let isNew = section.isNew
+            if !isNew || !recallHead(buffer.span, heads: &heads) {
+                if head.key != 0 { head.forget() }
+                guard try parseHead(buffer.span) else { return false }
+                let isUsual = isNew && emptyLines == 0 && chunks == nil && !expectsContinue && head.minorVersion == 1
+                if isUsual { heads.note(buffer.span.extracting(0..<length), &head) }
+            }
         }
         if state == .body { try parseBody(&buffer) }
         return state == .complete
+    }
+
+    /// Takes the head from those that were parsed before; false if it is not one of them.
+    private mutating func recallHead(_ bytes: Span<UInt8>, heads: inout HeadCache) -> Bool {
+        guard let known = heads.recall(bytes, into: &head), known.contentLength <= limits.body else { return false }
+        length = known.length
+        head.body = length..<length
+        contentLength = known.contentLength
+        state = known.contentLength == 0 ? .complete : .body
+        return true
     }
 
     /// Parses lines until the head is complete; false if it is not yet.

@@ -267,8 +267,9 @@ final class OriginPeer {
         _ = receive()
         var parser = RequestParser(limits: RequestLimits())
         var buffer = Buffer()
+        var heads = HeadCache()
         buffer.append(received.span)
-        guard let isWhole = try? parser.parse(&buffer), isWhole else { return nil }
+        guard let isWhole = try? parser.parse(&buffer, &heads), isWhole else { return nil }
         let text = String(decoding: received[..<parser.length], as: UTF8.self)
         received.removeFirst(parser.length)
         return text

@@ -36,6 +36,7 @@ struct API: ~Copyable {
 
     // Memory that handlers reuse.
 
+    private var knownHeads = KnownHeads()
     var item = Members()
     var elements = Elements()
     var decoded: [UInt8] = []
@@ -122,18 +123,26 @@ struct API: ~Copyable {
     ) throws(Problem) -> (route: Route, operation: Operation) {
         if request.method == .connect { throw .noProxy }
         if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
-        let place = try Route.find(request.path, name: &name)
+        let known = knownHeads.known(request.headKey)
+        let place: Int
+        if let known {
+            (place, name) = (known.place, known.name)
+        } else {
+            place = try Route.find(request.path, name: &name)
+        }
         label = Metrics.label(ofRoute: place)
         let route = Route.all[place]
-        let operation = try route.operation(for: request)
+        let operation: Operation
+        if let known { operation = known.operation } else { operation = try route.operation(for: request) }
         if caller.hasToken { try check(caller, for: operation, of: route) }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: route) }
         if operation.body != .none {
             if isWhole, request.body.isEmpty { throw Problem(.missingBody, "the body is empty; send a JSON object") }
-            try checkContentType(request)
+            if known == nil { try checkContentType(request) }
         } else if operation.method != .get, !request.body.isEmpty {
             throw Problem(.unexpectedBody, "send no body; parameters go in the URL")
         }
+        if known == nil, request.query.isEmpty { knownHeads.note(request.headKey, place: place, operation, name: name) }
         return (route, operation)
     }
 

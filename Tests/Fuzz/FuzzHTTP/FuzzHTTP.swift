@@ -89,6 +89,8 @@ private struct Found: Equatable {
 /// All requests in the bytes, and the status with which the bytes after them are refused; 0 if more could follow.
 private func conversation(_ bytes: [UInt8], pieceSize: Int) -> (requests: [Found], status: Int) {
     var parser = RequestParser(limits: limits)
+    // Recalls heads only if they arrive in one piece.
+    var heads = HeadCache()
     var buffer = Buffer()
     var requests: [Found] = []
     var next = 0
@@ -97,7 +99,7 @@ private func conversation(_ bytes: [UInt8], pieceSize: Int) -> (requests: [Found
         buffer.append(bytes.span.extracting(next..<end))
         next = end
         do throws(Refusal) {
-            while !buffer.isEmpty, try parser.parse(&buffer) {
+            while !buffer.isEmpty, try parser.parse(&buffer, &heads) {
                 requests.append(found(by: parser, in: buffer.span))
                 buffer.consume(parser.length)
                 parser.reset()

@@ -19,6 +19,7 @@ final class VirtualServer {
     private let server: HTTPServer
     private let shutdown: Shutdown
     private var handler: TaskServer
+    private var heads = HeadCache()
     /// The time of the next event.
     private(set) var nextTurn: Int64?
     /// Whether something wakes the loop before that.
@@ -87,7 +88,7 @@ final class VirtualServer {
                     .utf8
             ).span)
         var parser = RequestParser(limits: RequestLimits())
-        #expect(try parser.parse(&buffer))
+        #expect(try parser.parse(&buffer, &heads))
         turn()
         var bytes: [UInt8] = []
         nonisolated(unsafe) let this = self
