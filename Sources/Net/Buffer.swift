@@ -24,6 +24,21 @@ import Glibc
 
     deinit { unsafe free(block.baseAddress) }
 
+    /// Owns a block that `takeBlock` returned.
+    init(owning block: UnsafeMutableRawBufferPointer) { unsafe self.block = block }
+
+    /// Gives its block up, which the caller has to free or to hand to another buffer. The buffer is empty.
+    mutating func takeBlock() -> UnsafeMutableRawBufferPointer {
+        precondition(isEmpty)
+        let taken = unsafe block
+        unsafe block = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+        (start, end, released) = (0, 0, 0)
+        return unsafe taken
+    }
+
+    /// The size of the smallest block, in bytes.
+    static let smallestBlock = 512
+
     /// Whether bytes are missing because the system had no memory.
     @usableFromInline private(set) var isExhausted = false
 
@@ -65,7 +80,7 @@ import Glibc
             released = 0
             if capacity - end >= byteCount { return true }
         }
-        var grown = max(capacity * 2, 512)
+        var grown = max(capacity * 2, Self.smallestBlock)
         while grown - end < byteCount { grown *= 2 }
         guard let moved = unsafe realloc(block.baseAddress, grown) else {
             isExhausted = true

@@ -35,6 +35,7 @@ struct VisitAids: ~Copyable {
     /// A block for input, for connections that have none.
     var spareBlock = Buffer()
     var heads = HeadCache()
+    var answerBlocks = SpareBlocks()
 }
 
 /// The server's side of one HTTP/1.1 connection.
@@ -174,6 +175,7 @@ struct Conversation: ~Copyable {
         next = .rest
         if isLingering { return }
         if input.capacity == 0 { swap(&input, &aids.spareBlock) }
+        responses.borrowBlock(from: &aids.answerBlocks)
         next = converse(&handler, on: owner, round, &aids.heads)
         if case .again = next, responses.count <= round.outputBytes {
             // Unread input may remain. Whether it arrived in time is checked once it has been read.
@@ -200,9 +202,12 @@ struct Conversation: ~Copyable {
     /// Sends what the visit has written.
     ///
     /// - Returns: What follows, the next deadline, and the mark whose release lets more be sent (0 if none is held).
-    mutating func conclude(_ round: Round) -> (next: Next, deadline: Int64, heldMark: UInt64) {
+    mutating func conclude(
+        _ round: Round, _ aids: inout VisitAids
+    ) -> (next: Next, deadline: Int64, heldMark: UInt64) {
         responses.release(upTo: round.server.releasedMark)
         let next = carryOn(round)
+        responses.returnBlock(to: &aids.answerBlocks)
         count(on: round.server)
         return (next, deadline, responses.heldMark)
     }

@@ -66,8 +66,15 @@ public final class HTTPServer: @unchecked Sendable {
     private var connections: [Connection?] = []
     private var freeIndexes: [Int] = []
     private var acceptedCount: UInt32 = 0
-    /// The connections to visit, and those of them whose client disconnected while an answer was owed.
-    private var queued: [Connection] = []
+    /// The connections to visit. Each access is one operation on the list, so that none can overlap.
+    private let queuedPlace = HeapPlace<[Connection]>([])
+    private var queued: [Connection] {
+        unsafeAddress { unsafe UnsafePointer(queuedPlace.address) }
+        unsafeMutableAddress { unsafe queuedPlace.address }
+    }
+    /// An empty list, whose memory the next list of connections to visit takes over.
+    private var spareList: [Connection] = []
+    /// The connections whose client disconnected while an answer was owed.
     private var gone: [Connection] = []
     /// The connections with held answers, and those with a postponed request. Some may have closed since.
     private var holding: [Connection] = []
@@ -75,7 +82,7 @@ public final class HTTPServer: @unchecked Sendable {
     /// The highest released mark.
     private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
-    /// Only `serveQueued` enters it, for one visit at a time.
+    /// Only `serveQueued` and `conclude` enter it, for one connection at a time.
     private let aids = HeapPlace(VisitAids())
     /// The requests that the program makes of itself.
     var localRequests = LocalRequests()
@@ -205,7 +212,7 @@ public final class HTTPServer: @unchecked Sendable {
         // Serving one connection may wake another, which is served in this turn too.
         while !queued.isEmpty {
             var visitBegin = loop.nowMicroseconds
-            var visited = exchange(&queued, for: [])
+            var visited = exchange(&queued, for: exchange(&spareList, for: []))
             if visited.count > Self.visitsPerRound {
                 queued = Array(visited[Self.visitsPerRound...])
                 visited.removeLast(queued.count)
@@ -227,6 +234,8 @@ public final class HTTPServer: @unchecked Sendable {
             }
             // Answers are sent together, so that a client which the first one wakes finds the others too.
             for connection in visited where connection.isOpen { conclude(connection, round, &handler, on: owner) }
+            visited.removeAll(keepingCapacity: true)
+            spareList = visited
             if queued.isEmpty || loop.updateNow() - begin >= Self.turnMilliseconds { return }
         }
     }
@@ -234,7 +243,7 @@ public final class HTTPServer: @unchecked Sendable {
     private func conclude<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ round: Round, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        let (next, deadline, heldMark) = connection.conversation.conclude(round)
+        let (next, deadline, heldMark) = unsafe connection.conversation.conclude(round, &aids.address.pointee)
         switch next {
         case .end: return close(connection, &handler, on: owner)
         case .again: queue(connection)

@@ -335,9 +335,15 @@ public struct ResponseStream: ~Copyable {
             case .failed: return false
             }
         }
-        // An idle connection owns no memory for its answers; a small block costs the allocator next to nothing.
-        if buffer.isEmpty { buffer = Buffer() }
         return true
+    }
+
+    /// Borrows a block to write answers to, if it has none.
+    mutating func borrowBlock(from blocks: inout SpareBlocks) { blocks.lend(to: &buffer) }
+
+    /// Gives its block back if everything was sent, so that an idle connection owns no memory for its answers.
+    mutating func returnBlock(to blocks: inout SpareBlocks) {
+        if buffer.isEmpty, buffer.capacity > 0 { blocks.takeBack(from: &buffer) }
     }
 
     /// Drops the unsent bytes and their memory.
