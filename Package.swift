@@ -40,7 +40,7 @@ let package = Package(
         .target(name: "CProcess"),
         .target(name: "Bytes", swiftSettings: server),
         .target(name: "UID", dependencies: ["Bytes"], swiftSettings: server),
-        .target(name: "JSON", dependencies: ["Bytes"], swiftSettings: server),
+        .target(name: "JSON", dependencies: ["Bytes", "CLinux"], swiftSettings: server),
         .target(name: "Net", dependencies: ["Bytes", "CLinux", "CLibraries"], swiftSettings: server),
         .target(name: "Queues", dependencies: ["Bytes", "UID"], swiftSettings: server),
         .target(name: "Journal", dependencies: ["Bytes", "CLinux", "Queues", "UID"], swiftSettings: server),
@@ -58,7 +58,7 @@ let package = Package(
         .target(name: "Support", path: "Tests/Support", swiftSettings: tests),
         .testTarget(name: "BytesTests", dependencies: ["Bytes", "Support"], swiftSettings: tests),
         .testTarget(name: "UIDTests", dependencies: ["UID", "Support"], swiftSettings: tests),
-        .testTarget(name: "JSONTests", dependencies: ["JSON", "Support"], swiftSettings: tests),
+        .testTarget(name: "JSONTests", dependencies: ["CLinux", "JSON", "Support"], swiftSettings: tests),
         .testTarget(name: "NetTests", dependencies: ["Net", "Support"], swiftSettings: tests),
         .testTarget(name: "QueuesTests", dependencies: ["Queues", "UID", "Support"], swiftSettings: tests),
         .testTarget(

@@ -7,6 +7,7 @@
 // Inlining the marked methods makes scanning a document of 100 bytes 13 % faster.
 
 import Bytes
+import CLinux
 
 /// A strict scanner of JSON (RFC 8259) in UTF-8 (RFC 3629) that takes a document piece by piece.
 ///
@@ -496,27 +497,13 @@ private func isWhiteSpace(_ byte: UInt8) -> Bool {
 }
 
 /// The index of the first byte at or after `start` that is special in a string (a quote, a backslash, a control
-/// character, a byte over 0x7F), or the count if there is none. Looks at eight bytes at a time.
+/// character, a byte over 0x7F), or the count if there is none.
 @inline(__always)
 private func firstSpecial(_ bytes: Span<UInt8>, from start: Int) -> Int {
-    let ones: UInt64 = 0x0101_0101_0101_0101
-    var index = start
-    while bytes.count - index >= 8 {
-        // Unsafe only because it could load a type that not all bits are valid for; the bounds are checked.
-        let word = UInt64(littleEndian: unsafe bytes.bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
-        // The highest bit of a byte becomes set if the byte is special. A borrow may also set the bit of bytes after a
-        // special one; only the first is used.
-        let quote = (word ^ (ones &* 0x22)) &- ones
-        let backslash = (word ^ (ones &* 0x5C)) &- ones
-        let control = word &- ones &* 0x20
-        let special = (word | quote | backslash | control) & (ones &* 0x80)
-        if special != 0 { return index + special.trailingZeroBitCount / 8 }
-        index += 8
+    precondition(start >= 0 && start <= bytes.count)
+    return unsafe bytes.withUnsafeBytes { buffer in
+        guard let base = buffer.baseAddress else { return start }
+        // Swift's own vectors compile to a loop over single bytes.
+        return unsafe start + emq_plain_prefix(base + start, buffer.count - start)
     }
-    while index < bytes.count, isPlain(bytes[index]) { index += 1 }
-    return index
-}
-
-private func isPlain(_ byte: UInt8) -> Bool {
-    0x20 <= byte && byte < 0x80 && byte != UInt8(ascii: "\"") && byte != UInt8(ascii: "\\")
 }

@@ -38,6 +38,7 @@ extension JSONValue {
         // Most names that differ have different lengths. An escape is never shorter than its character.
         let length = name.utf8CodeUnitCount
         guard hasEscapes ? bytes.count > length : bytes.count == length else { return false }
+        if !hasEscapes, !ignoresCase { return bytes.equals(name) }
         return name.withUTF8Buffer { expected in
             let expected = unsafe Span(_unsafeElements: expected)
             var matched = 0

@@ -43,13 +43,19 @@ extension UID: LosslessStringConvertible {
 
     /// The UID in base64url (RFC 4648, section 5) without padding, as ASCII.
     public var text: InlineArray<22, UInt8> {
-        var bits = bits
-        return InlineArray { _ in
-            // The last character carries only two bits, and zeros that were shifted in below them.
-            let digit = UInt8(bits >> 122)
-            bits <<= 6
-            return Base64.url.character(digit)
+        let alphabet: StaticString = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        let characters = unsafe alphabet.utf8Start
+        // Ten characters of the first 60 bits, ten of the next 60, and two of the last eight bits and four zeros.
+        let middle = high << 60 | low >> 4
+        var text = InlineArray<22, UInt8>(repeating: 0)
+        // Each digit is below 64, the length of the alphabet.
+        for index in 0..<10 {
+            text[index] = unsafe characters[Int(high >> UInt64(58 - 6 * index) & 63)]
+            text[index + 10] = unsafe characters[Int(middle >> UInt64(58 - 6 * index) & 63)]
         }
+        text[20] = unsafe characters[Int(low >> 2 & 63)]
+        text[21] = unsafe characters[Int(low << 4 & 63)]
+        return text
     }
 
     /// The UID as a UUID is written (RFC 9562, section 4), in lower case, as ASCII.
