@@ -226,3 +226,24 @@ def test_clients_and_threads_end_when_nobody_needs_them(shared_server: Server, q
     eventually(lambda: (gc.collect(), reference() is None)[1], "the end of the client")
     with emq.Client(shared_server.url) as other:
         eventually(lambda: other.all_stats()["connections"] <= before)
+
+
+def test_a_program_that_closes_nothing_is_not_warned() -> None:
+    code = """
+import os, emq
+from emq.testing import Server
+
+server = Server().start()
+os.environ["EMQ_URL"] = server.url
+client, app, forgotten = emq.Client(), emq.App(), [emq.Client()]
+for each in (client, app.client, *forgotten):
+    each.enqueue("greetings")
+del each
+forgotten.clear()
+app.close()
+app.client.enqueue("greetings")
+assert client.stats("greetings")["ready"] == 4
+server.stop()
+"""
+    run = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (0, "")

@@ -195,6 +195,14 @@ class App:
                 made = self._made_async[loop] = (key, self.new_async_client())
             return made[1]
 
+    def close(self) -> None:
+        """Closes the client that the app has made for `enqueue`, if any; the end of the program does so, too. Another
+        one is made when it is needed again. A client that was passed to the app stays open."""
+        with self._lock:
+            made, self._made = self._made, None
+        if made is not None:
+            made[1].close()
+
     def new_async_client(self) -> AsyncClient:
         """A new client for asyncio, for the same server with the same token. Close it when you are done."""
         if self._given is not None:

@@ -91,6 +91,8 @@ class Client:
         self._pool = Pool(self._place, connections)
         self._keeper = Keeper(self)
         _clients.add(self)
+        # Many programs leave it to their end to close a client, and Python warns of sockets that are open then.
+        weakref.finalize(self, self._pool.close_idle)
 
     def __repr__(self) -> str:
         return f"<emq.Client of {self._place.name}{', closed' if self._closed else ''}>"

@@ -359,6 +359,13 @@ class Pool:
             timer.daemon = True
             timer.start()
 
+    def close_idle(self) -> None:
+        """Closes the connections that nobody uses. The pool goes on."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
     def _end_waits(self) -> None:
         """Ends waits that the server has not answered, though they have ended."""
         with self._lock:

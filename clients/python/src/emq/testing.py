@@ -17,6 +17,7 @@ import time
 import unittest
 import urllib.error
 import urllib.request
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ class Server:
         self._scheme = "http"
         self._port = 0
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this object
+        weakref.finalize(self, self._log.close)
         self._log_start = 0
 
     # MARK: Addresses
