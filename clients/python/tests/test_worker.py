@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import threading
 import urllib.request
@@ -56,6 +57,9 @@ def test_results_and_failures(pool: str, folder: Path, emq_client: emq.Client) -
     # The traceback begins in the function, and is also in the worker's log.
     assert "tasks.py" in lines[1] and "_execution" not in error("error")
     assert "ValueError: no such person" in log
+    assert re.search(r"warning task \S+ \(fail\) has failed in attempt 1:\n", log)
+    assert re.search(r"warning task \S+ \(fail\) is dead after attempt 1: never\n", log)
+    assert re.search(r"info task \S+ \(fail\) goes back to its queue \(again after 1000 s\)\n", log)
     assert (state("dead"), error("dead")) == ("dead", "never")
     assert (state("retry"), error("retry")) == ("delayed", "later")
     assert state("release") == "delayed" and emq_client.task(ids["release"]).get("retries", 0) == 0
@@ -192,7 +196,7 @@ def test_the_loss_of_a_lease_is_told(pool: str, folder: Path, emq_client: emq.Cl
         assert emq_client.result(done, 60)["state"] == "done"
         worker.signal()
         assert worker.end() == 0
-        assert f"{id}: the lease is lost, or the task was cancelled" in worker.log
+        assert f"task {id} has lost its lease, or somebody has cancelled it" in worker.log
     assert emq_client.task(id)["state"] == "cancelled"
 
 

@@ -38,6 +38,11 @@ class Ending(NamedTuple):
     """The name of the function."""
 
 
+def label(task: Task, name: str | None) -> str:
+    """What log lines call a task."""
+    return f"task {task.id} ({name})" if name else f"task {task.id}"
+
+
 def current_task() -> Task:
     """The task that the calling function was started for by a worker: its `id`, `attempt`, `metadata` and so on, and
     whether its lease is `lost`. Raises RuntimeError if the function was called in another way."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from . import _calls as calls
 from ._async_client import AsyncClient
 from ._errors import Error, Forbidden, ServerError, Unauthorized, Unavailable
-from ._execution import Ending, logger
+from ._execution import Ending, label, logger
 from ._leases import extension_seconds
 from ._task import Task
 
@@ -204,8 +204,8 @@ class Reports:
             if report.task.receipt in missing:
                 report.task.lost = True
                 logger.warning(
-                    "%s: it is %s, but its lease was lost before, or it was cancelled",
-                    report.task.id,
+                    "%s was reported as %s, but it had lost its lease before, or somebody had cancelled it",
+                    label(report.task, report.outcome.name),
                     report.outcome.status,
                 )
 
@@ -216,14 +216,14 @@ class Reports:
     def _give_up(self, report: _Report, error: Exception) -> None:
         if report.outcome.status == "done":
             # The work is done. Another attempt would do it again, and end in the same way.
-            outcome = Ending("dead", error=f"the server refuses the result: {error}")
+            outcome = Ending("dead", error=f"the server refuses the result: {error}", name=report.outcome.name)
             self._sending[self._sending.index(report)] = _Report(report.task, outcome)
         elif report.outcome.after is not None:
             # The pause may be what the server does not take.
-            logger.error("%s: the server refuses the pause: %s", report.task.id, error)
+            logger.error("the server refuses the pause of %s: %s", label(report.task, report.outcome.name), error)
             self._sending[self._sending.index(report)] = _Report(report.task, report.outcome._replace(after=None))
         else:
-            logger.error("%s: the server refuses the outcome: %s", report.task.id, error)
+            logger.error("the server refuses the outcome of %s: %s", label(report.task, report.outcome.name), error)
             self._end(report)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._brake import THRESHOLD, Brake
 from ._errors import Error, Forbidden, Unauthorized
-from ._execution import Ending, logger
+from ._execution import Ending, label, logger
 from ._pools import Pool
 from ._reports import Pauses, Reports, is_away
 from ._worker_options import WorkerOptions
@@ -218,25 +218,25 @@ class Worker:
                 logger.info("a task has succeeded; working normally again")
 
     def _count(self, task: Task, outcome: Ending) -> None:
-        name = outcome.name or "it"
+        subject = label(task, outcome.name)
         if outcome.status == "done":
             self._done += 1
-            logger.debug("%s: %s is done", task.id, name)
+            logger.debug("%s is done", subject)
         elif outcome.status == "released":
             self._released += 1
-            logger.info("%s: %s gives it back%s", task.id, name, _after(outcome))
+            logger.info("%s goes back to its queue%s", subject, _after(outcome))
         else:
             self._failed += 1
             text = outcome.error or "no reason was given"
-            how = "is dead" if outcome.status == "dead" else "has failed"
+            how = "is dead after" if outcome.status == "dead" else "has failed in"
             separator = "\n" if "\n" in text else " "
             reason = f"{_after(outcome)}:{separator}{text}"
-            logger.warning("%s: %s %s in attempt %d%s", task.id, name, how, task.attempt, reason)
+            logger.warning("%s %s attempt %d%s", subject, how, task.attempt, reason)
 
     def _lose(self, task: Task) -> None:
         if job := self._jobs.get(task.receipt):
             job.is_lost = True
-        logger.warning("%s: the lease is lost, or the task was cancelled", task.id)
+        logger.warning("%s has lost its lease, or somebody has cancelled it", label(task, None))
         self._pool.abandon(task)
 
     # MARK: Stopping
