@@ -58,7 +58,7 @@ def test_the_page_names_all_methods() -> None:
     section = PAGE.read_text().partition("## The clients\n")[2].partition("\n## ")[0]
     named = set(re.findall(r"`(\w+)`", section))
     methods = {name for name in dir(emq.Client) if not name.startswith("_")}
-    methods -= {"close", "closed", "url", "timeout", "run", "forked", "asynchronous"}
+    methods -= {"closed", "url", "timeout"}
     for prefix in ("put", "patch", "delete"):
         methods -= {f"{prefix}_config", f"{prefix}_defaults"}
     assert methods <= named

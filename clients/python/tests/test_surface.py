@@ -30,7 +30,7 @@ def functions() -> dict[str, Callable[..., Any]]:
 
 
 def public(kind: type) -> set[str]:
-    return {name for name in dir(kind) if not name.startswith("_")} - {"forked", "asynchronous"}
+    return {name for name in dir(kind) if not name.startswith("_")} - {"asynchronous"}
 
 
 def test_both_clients_have_a_method_for_each_call() -> None:

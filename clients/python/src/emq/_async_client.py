@@ -179,7 +179,7 @@ class AsyncClient:
         finally:
             self._pool.give(connection, True, False)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Forgets connections and tasks, in a forked process or another loop."""
         self._loop = None
         self._pool.reset()
@@ -190,7 +190,7 @@ class AsyncClient:
         if self._loop is not None:
             if not self._loop.is_closed():
                 raise RuntimeError("another event loop uses the client; make a client for each loop")
-            self.forked()
+            self._forked()
         self._loop = loop
 
     async def _exchange(self, call: Call[Any], request: bytes, deadline: float) -> Response:
@@ -340,7 +340,7 @@ class AsyncClient:
 def _after_fork() -> None:
     """A child has connections of its own; those of its parent, and the parent's tasks, are not the child's."""
     for client in list(_clients):
-        client.forked()
+        client._forked()
 
 
 if hasattr(os, "register_at_fork"):

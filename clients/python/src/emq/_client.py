@@ -202,7 +202,7 @@ class Client:
         finally:
             self._pool.give(connection, True, False)
 
-    def forked(self) -> None:
+    def _forked(self) -> None:
         """Forgets connections and tasks, in a forked process."""
         self._pool.reset()
         self._pool.closed = self._closed
@@ -353,7 +353,7 @@ class Client:
 def _after_fork() -> None:
     """A child has connections of its own; those of its parent, and the parent's tasks, are not the child's."""
     for client in list(_clients):
-        client.forked()
+        client._forked()
 
 
 if hasattr(os, "register_at_fork"):
