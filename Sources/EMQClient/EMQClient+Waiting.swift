@@ -23,8 +23,7 @@ extension EMQClient {
     /// Takes tasks, and waits for them if there are none.
     ///
     /// You hold each task for its lease. Acknowledge it before the end of the lease, or extend the lease with
-    /// ``touch(_:lease:)``; otherwise the attempt has failed. ``work(_:concurrency:lease:worker:grace:perform:)`` does
-    /// that for you.
+    /// ``touch(_:lease:)``; otherwise the attempt has failed. `work` does that for you.
     ///
     /// If you cancel the Swift task that waits, you get no tasks: the client gives back those that were on their way.
     ///
