@@ -353,7 +353,7 @@ class Client:
 def _after_fork() -> None:
     """A child has connections of its own; those of its parent, and the parent's tasks, are not the child's."""
     for client in list(_clients):
-        client._forked()
+        client._forked()  # pyright: ignore[reportPrivateUsage]
 
 
 if hasattr(os, "register_at_fork"):
