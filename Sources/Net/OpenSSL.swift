@@ -102,9 +102,10 @@ public struct TLSError: Error, Equatable, CustomStringConvertible {
     public let description: String
     /// Whether the system has no OpenSSL, which TLS needs.
     public let isLibraryMissing: Bool
+    /// Whether the connection ended during the handshake, and neither side refused the other.
+    public let isBroken: Bool
 
-    init(_ description: String, isLibraryMissing: Bool = false) {
-        self.description = description
-        self.isLibraryMissing = isLibraryMissing
+    init(_ description: String, isLibraryMissing: Bool = false, isBroken: Bool = false) {
+        (self.description, self.isLibraryMissing, self.isBroken) = (description, isLibraryMissing, isBroken)
     }
 }

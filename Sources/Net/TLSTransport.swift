@@ -174,14 +174,14 @@ import Glibc
     }
 
     /// Why the handshake failed, as far as OpenSSL says.
-    func takeHandshakeError() -> String {
+    func takeHandshakeError() -> TLSError {
         let error = openSSL.takeError()
-        if let alert = error.flatMap(Self.alert(in:)) { return alert }
-        if socketHasEnded { return "it closed the connection during the handshake" }
-        switch error {
-        case "wrong version number", "http request", "packet length too long": return "it does not speak TLS"
-        case let error?: return error
-        case nil: return "the connection broke during the handshake"
+        if let alert = error.flatMap(Self.alert(in:)) { return TLSError(alert) }
+        if socketHasEnded { return TLSError("it closed the connection during the handshake", isBroken: true) }
+        return switch error {
+        case "wrong version number", "http request", "packet length too long": TLSError("it does not speak TLS")
+        case let error?: TLSError(error)
+        case nil: TLSError("the connection broke during the handshake", isBroken: true)
         }
     }
 
@@ -208,7 +208,7 @@ import Glibc
         case .done: return .connected
         case .failed:
             let reason = takeHandshakeError()
-            return .refused(refusal ?? TLSError(reason))
+            return .refused(refusal ?? reason)
         }
     }
 

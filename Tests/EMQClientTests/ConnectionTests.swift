@@ -125,6 +125,21 @@ import Testing
         #expect(try await client.stats(of: "q").totals.enqueued == 1)
     }
 
+    @Test(.enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3"))
+    func aHandshakeThatBreaksIsTriedAgain() async throws {
+        let authority = try await onThread { try Certificates.shared.authorityFile }
+        let listener = try TestSocket(listeningAt: .ipv4(port: 0))
+        Thread { while let connection = listener.accept() { connection.close() } }.start()
+        defer { listener.shutDown() }
+        let problems = Notes<EMQError>()
+        let options = EMQClient.Options(issuersPath: authority, tries: 3) { problem in
+            if case .retrying(let error) = problem { problems.add(error) }
+        }
+        let client = try EMQClient("https://localhost:\(listener.localPort)", options: options)
+        #expect(await refusal { try await client.enqueue(1, to: "q") }?.kind == .connection)
+        #expect(problems.all.count == 2)
+    }
+
     @Test func nobodyThereIsSaid() async throws {
         let port = try unusedPort()
         let problems = Notes<EMQError>()

@@ -216,7 +216,8 @@ extension ClientFailure {
     var isTemporary: Bool {
         switch self {
         case .lookUp, .connect, .timeout(.connecting, _, _), .broken, .brokenTLS, .noMemory: true
-        case .refusedAddress, .tls, .timeout, .malformed, .redirectLimit, .redirect: false
+        case .tls(_, let error): error.isBroken
+        case .refusedAddress, .timeout, .malformed, .redirectLimit, .redirect: false
         }
     }
 }
