@@ -43,7 +43,10 @@ open class RunningServer: @unchecked Sendable {
             process.environment?["EMQ_TLS_CA"] = try Certificates.shared.authorityFile
         }
         process.environment?.merge(environment) { $1 }
-        process.standardError = try FileHandle(forWritingTo: log)
+        let standardError = try FileHandle(forWritingTo: log)
+        process.standardError = standardError
+        // The program has its own. Foundation keeps its process, with this file, until it has noticed the end.
+        defer { try? standardError.close() }
         // A process that starts at the same time must not inherit what tells Foundation of the end of this one.
         let process = process
         try starting.withLock { try process.run() }
