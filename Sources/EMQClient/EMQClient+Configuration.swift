@@ -33,7 +33,8 @@ extension EMQClient {
     /// Changes some settings of a queue. What the patch does not name stays as it is.
     ///
     /// - Parameters:
-    ///   - patch: The settings to change. Members that are `null` are removed; use ``RawJSON`` or a dictionary for that.
+    ///   - patch: The settings to change. A member that is `null` removes the setting; ``RawJSON`` and dictionaries
+    ///     can have one.
     ///   - queue: The queue.
     ///   - dryRun: Whether to check everything and change nothing.
     /// - Returns: The configuration as the server has it.

@@ -49,8 +49,8 @@ extension EMQClient {
     /// - Parameters:
     ///   - task: The task.
     ///   - log: The end of what the work has printed, up to 65,536 bytes.
-    /// - Returns: false if the task was no longer held: its lease ran out, or it was cancelled. Then another worker may do
-    ///   it again.
+    /// - Returns: false if the task was no longer held: its lease ran out, or it was cancelled. Then another worker may
+    ///   do it again.
     /// - Throws: ``EMQError``.
     @discardableResult
     public nonisolated(nonsending) func ack(_ task: EMQTask, log: String? = nil) async throws -> Bool {
@@ -135,8 +135,8 @@ extension EMQClient {
     /// The longest error that is kept, in bytes.
     static let maximumErrorBytes = 10_000
 
-    /// Refuses a task: the work failed. emq retries it, at once or after its backoff, or it is dead if it has no retries
-    /// left.
+    /// Refuses a task: the work failed. emq retries it, at once or after its backoff, or it is dead if it has no
+    /// retries left.
     ///
     /// - Parameters:
     ///   - task: The task.

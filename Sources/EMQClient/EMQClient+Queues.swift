@@ -9,8 +9,8 @@ public struct QueueSelection: Sendable, Hashable {
     public var prefix: String?
     /// Only queues whose whole names match this pattern, in which `*` stands for any characters.
     public var match: String?
-    /// `name`, `ready`, `delayed`, `dispatched`, `dead`, `oldest_ready`, `enqueued`, `done`, `failed`, `rate`, `waiters`
-    /// or `paused`; nil for `name`.
+    /// `name`, `ready`, `delayed`, `dispatched`, `dead`, `oldest_ready`, `enqueued`, `done`, `failed`, `rate`,
+    /// `waiters` or `paused`; nil for `name`.
     public var sort: String?
     /// How many queues a page has, 1 to 1000; nil for the server's default.
     public var count: Int?

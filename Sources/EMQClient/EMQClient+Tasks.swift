@@ -25,14 +25,14 @@ extension EMQClient {
         try await delete(Call.target("/task/", name: id), gone: .noSuchTask)
     }
 
-    /// Waits until a task has ended, and returns its state and its result. A client that waits gets the result even if emq
-    /// keeps no record of the task.
+    /// Waits until a task has ended, and returns its state and its result. A client that waits gets the result even if
+    /// emq keeps no record of the task.
     ///
     /// - Parameters:
     ///   - id: The task's id.
     ///   - timeout: How long to wait, at most an hour.
     /// - Returns: The state, at the timeout that of then, and the result if there is one.
-    /// - Throws: ``EMQError``, with ``ProblemType/noSuchTask`` if there is no such task, or it has ended and is not kept.
+    /// - Throws: ``EMQError``, with ``ProblemType/noSuchTask`` if there is no such task, or it has ended without `keep`.
     public nonisolated(nonsending) func result(
         of id: String, timeout: Duration = .zero
     ) async throws -> TaskOutcome {

@@ -33,8 +33,8 @@ extension EMQClient {
     ///   - timeout: How long to wait, at most an hour.
     ///   - lease: The lease of the tasks; nil for their own.
     ///   - worker: A name to show with the tasks, up to 255 bytes.
-    ///   - finished: Up to 100 tasks to acknowledge first, whatever the wait returns. Those that were no longer held are
-    ///     reported to ``Options/onProblem``.
+    ///   - finished: Up to 100 tasks to acknowledge first, whatever the wait returns. Those that were no longer held
+    ///     are reported to ``Options/onProblem``.
     /// - Returns: The tasks; none after the timeout.
     /// - Throws: ``EMQError``.
     public nonisolated(nonsending) func wait(

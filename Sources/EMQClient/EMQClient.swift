@@ -16,8 +16,8 @@ import Net
 /// ```
 ///
 /// The client has a thread of its own, which is its executor. If an actor has the same `unownedExecutor`, or a task
-/// prefers ``taskExecutor``, then calls of the client change threads neither on the way there nor back. Work that blocks
-/// does not belong there: it would hold up all requests of the client.
+/// prefers ``taskExecutor``, then calls of the client change threads neither on the way there nor back. Work that
+/// blocks does not belong there: it would hold up all requests of the client.
 public actor EMQClient {
     /// How a client behaves. Each option has a default.
     public struct Options: Sendable {
@@ -27,15 +27,15 @@ public actor EMQClient {
         /// The file with the issuers (PEM) of which an https server must have a certificate; nil for those that the
         /// system trusts.
         public var issuersPath: String?
-        /// How long a call may take in all, with all tries. The time that a request itself asks the server to wait comes
-        /// on top of it.
+        /// How long a call may take in all, with all tries. The time that a request itself asks the server to wait
+        /// comes on top of it.
         public var timeout: Duration
         /// How often a request is sent at most.
         public var tries: Int
         /// The most connections, 2 to 10,000. One of them is never used for requests that may take long, such as waits.
         public var connections: Int
-        /// Told of what goes wrong without a call failing: tries that failed, and leases that were lost. It is called on
-        /// any thread, also the client's, so it must neither block nor wait for the client.
+        /// Told of what goes wrong without a call failing: tries that failed, and leases that were lost. It is called
+        /// on any thread, also the client's, so it must neither block nor wait for the client.
         public var onProblem: (@Sendable (Problem) -> Void)?
 
         /// Options for a client.
@@ -80,8 +80,8 @@ public actor EMQClient {
     ///   - url: `http://…`, `https://…`, `unix:///path`, or a host and a port; nil for EMQ_URL in the environment, or
     ///     `http://localhost:8080`.
     ///   - options: How the client behaves.
-    /// - Throws: ``EMQError`` if the URL, an option or a file of issuers is wrong, or the system has no OpenSSL for https
-    ///   or no room for a thread.
+    /// - Throws: ``EMQError`` if the URL, an option or a file of issuers is wrong, or the system has no OpenSSL for
+    ///   https or no room for a thread.
     public init(_ url: String? = nil, options: Options = Options()) throws {
         settings = try Settings(url, options)
         do throws(SystemError) { loop = try ClientLoop(settings) } catch {
@@ -104,9 +104,9 @@ public actor EMQClient {
     /// The server's URL or socket, without a token.
     public nonisolated var server: String { settings.server.name }
 
-    /// Ends all calls, which throw ``EMQError`` with the kind ``EMQError/Kind/closed``, and closes all connections. Tasks
-    /// that a wait was just about to return are given back to their queues; that takes at most some seconds. A client
-    /// that nobody refers to any more does the same by itself.
+    /// Ends all calls, which throw ``EMQError`` with the kind ``EMQError/Kind/closed``, and closes all connections.
+    /// Tasks that a wait was just about to return are given back to their queues; that takes at most some seconds. A
+    /// client that nobody refers to any more does the same by itself.
     public nonisolated(nonsending) func close() async {
         await withCheckedContinuation { continuation in
             loop.async { transmitter in transmitter.close { continuation.resume() } }

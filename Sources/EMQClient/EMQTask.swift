@@ -7,7 +7,7 @@ import JSON
 public struct EMQTask: Sendable, Identifiable {
     /// The task's id, of 22 characters.
     public let id: String
-    /// What stands for this dispatch of the task. A worker whose lease has run out cannot end the next dispatch with it.
+    /// What stands for this dispatch of the task. A worker whose lease has run out cannot end the next one with it.
     public let receipt: String
     /// The queue.
     public let queue: String

@@ -25,8 +25,8 @@ public struct ServerEvent: Sendable {
 extension EMQClient {
     /// Watches the server: the answers to other requests, again whenever they change.
     ///
-    /// If you read slowly, you miss intermediate answers, and get the last one of each request. The sequence ends when the
-    /// server stops; it throws if the connection breaks. Begin again after a pause then.
+    /// If you read slowly, you miss intermediate answers, and get the last one of each request. The sequence ends when
+    /// the server stops; it throws if the connection breaks. Begin again after a pause then.
     ///
     /// - Parameters:
     ///   - targets: 1 to 16 paths with queries, as in `/stats/mail` or `/peek/mail?state=dead`, percent-encoded.

@@ -207,8 +207,8 @@ import Glibc
         for job in due { unsafe job.runSynchronously(on: asUnownedSerialExecutor()) }
     }
 
-    /// Makes the calling thread the loop's own. Only the thread that made the loop may have used it before, and no other
-    /// thread may use it until this returns.
+    /// Makes the calling thread the loop's own. Only the thread that made the loop may have used it before, and no
+    /// other thread may use it until this returns.
     public func moveToThisThread() { thread = pthread_self() }
 
     /// Stops the program unless it is called on the loop's thread.

@@ -146,10 +146,10 @@ public final class HTTPClient {
         exchanges.removeValue(forKey: key)?.cancel()
     }
 
-    /// Ends this side of an exchange's connection, which tells the server to answer at once if it can. The exchange goes
-    /// on, and is reported as usual; its connection carries no other request.
+    /// Ends this side of an exchange's connection, which tells the server to answer at once if it can. The exchange
+    /// goes on, and is reported as usual; its connection carries no other request.
     ///
-    /// - Returns: false if the request has not been sent as a whole, or there is no such exchange. Then nothing happens.
+    /// - Returns: false if the request has not been sent as a whole, or there is no such exchange.
     public func endSending(_ key: UInt64) -> Bool {
         loop.checkIsolated()
         return exchanges[key]?.endSending() ?? false

@@ -6,10 +6,10 @@ import Bytes
 /// Remembers heads that were parsed, of all connections of a server.
 ///
 /// A head may differ from a remembered one only in *holes*: the values of Content-Length, X-Request-Id and traceparent,
-/// which differ between requests of one client, and of Authorization, which is a secret: it is not kept, and no comparison
-/// with it takes a time that says something about it. Values in holes must be as long as those before, and are checked
-/// like new ones. A head is remembered when another one with the same request line and length has just been parsed, so
-/// that heads which never come again cost little.
+/// which differ between requests of one client, and of Authorization, which is a secret: it is not kept, and no
+/// comparison with it takes a time that says something about it. Values in holes must be as long as those before, and
+/// are checked like new ones. A head is remembered when another one with the same request line and length has just been
+/// parsed, so that heads which never come again cost little.
 struct HeadCache: ~Copyable {
     /// The longest head that is remembered, in bytes. With all places taken, the cache has at most a quarter of a MiB.
     static let maximumLength = 1024

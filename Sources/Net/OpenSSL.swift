@@ -5,8 +5,8 @@ import Glibc
 
 /// The functions of libssl and libcrypto. Holding them is safe; only calls can go wrong.
 ///
-/// OpenSSL keeps the errors of a thread in a queue. Each call that can fail finds the queue empty, because whoever finds
-/// an error empties it (`takeError`).
+/// OpenSSL keeps the errors of a thread in a queue. Each call that can fail finds the queue empty, because whoever
+/// finds an error empties it (`takeError`).
 @safe final class OpenSSL: @unchecked Sendable {
     // @unchecked: it never changes, and the functions may be called from any thread.
 

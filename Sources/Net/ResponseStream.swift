@@ -93,8 +93,8 @@ public struct ResponseStream: ~Copyable {
     }
 
     /// Begins an answer with status 200 whose body goes on until the connection closes. Add fields, call `endHead`, and
-    /// promise the answer for later (`Outcome.owed`). `HTTPServer.extend` adds to its body, and `HTTPServer.answer` adds
-    /// the end.
+    /// promise the answer for later (`Outcome.owed`). `HTTPServer.extend` adds to its body, and `HTTPServer.answer`
+    /// adds the end.
     public mutating func beginStream(contentType: StaticString) {
         closesConnection = true
         begin(status: 200, contentType: contentType)

@@ -17,8 +17,8 @@ public struct ServerURL: Equatable, Sendable {
     /// How people call the server: its socket, or its URL without a token.
     public var name: String { socketPath.map { "unix:\($0)" } ?? base }
 
-    /// Reads a URL. A host and port alone are what curl takes, too: they mean http. `unix:` may be followed by a path or
-    /// by `//` and a path.
+    /// Reads a URL. A host and port alone are what curl takes, too: they mean http. `unix:` may be followed by a path
+    /// or by `//` and a path.
     ///
     /// - Parameters:
     ///   - text: The URL.

@@ -19,8 +19,8 @@ public final class TLSTrust: Sendable {
     /// Whose certificates these are, in messages.
     let source: String
 
-    /// The system's roots, and those of a file. `SSL_CERT_FILE` in the environment replaces the files where systems keep
-    /// their roots, and `SSL_CERT_DIR` the directories. Takes some milliseconds.
+    /// The system's roots, and those of a file. `SSL_CERT_FILE` in the environment replaces the files where systems
+    /// keep their roots, and `SSL_CERT_DIR` the directories. Takes some milliseconds.
     ///
     /// - Parameters:
     ///   - path: A PEM file with more issuers; nil for none.

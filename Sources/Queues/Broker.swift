@@ -418,8 +418,8 @@ public actor Broker {
             waiters: deadlines.count, queues: store.queues.count)
     }
 
-    /// The memory of tasks with all their parts, of queues in use, of settings, of waiters, and of the names of workers,
-    /// in bytes. O(1).
+    /// The memory of tasks with all their parts, of queues in use, of settings, of waiters, and of the names of
+    /// workers, in bytes. O(1).
     public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters + workers.byteCount }
 
     /// Checks all of the broker's structures against each other, and traps if they disagree. O(n). For tests.

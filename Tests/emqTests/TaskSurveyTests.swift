@@ -1,5 +1,5 @@
-// How those who look at all tasks share looks, memory and time: in virtual time, with answers that are as slow as a test
-// wants.
+// How those who look at all tasks share looks, memory and time: in virtual time, with answers that are as slow as a
+// test wants.
 
 import Testing
 
@@ -72,7 +72,7 @@ import Testing
                     bodyObserver: nil))
         }
 
-        /// Asks for an answer; those with the same target share it. Who asks when nothing is under way wakes the server.
+        /// Asks for an answer; those with the same target share it. If nothing is under way, this wakes the server.
         func ask(_ target: String, sliceCount: Int = 0, isLong: Bool = false) throws -> SlowReport {
             if !survey.isUnderWay { step() }
             return try askInSameTurn(target, sliceCount: sliceCount, isLong: isLong)

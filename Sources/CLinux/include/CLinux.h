@@ -1,6 +1,5 @@
-// Kernel calls that Swift's Glibc module lacks, and what the CPU has instructions for: CRC-32C, and the search for the end of
-// a run of plain characters. This is a header only: there is no C
-// code to compile.
+// Kernel calls that Swift's Glibc module lacks, and what the CPU has instructions for: CRC-32C, and the search for the
+// end of a run of plain characters. This is a header only: there is no C code to compile.
 #ifndef EMQ_CLINUX_H
 #define EMQ_CLINUX_H
 
@@ -85,8 +84,8 @@ static inline uint32_t emq_crc32c(uint32_t previous, const void *bytes, size_t c
     return ~emq_crc32c_portable(~previous, (const uint8_t *)bytes, count);
 }
 
-// How many bytes precede the first one that is special in a string of JSON: a quote, a backslash, a control character, or a
-// byte over 0x7F. It is `count` if there is none.
+// How many bytes precede the first one that is special in a string of JSON: a quote, a backslash, a control character,
+// or a byte over 0x7F. It is `count` if there is none.
 static inline ptrdiff_t emq_plain_prefix_portable(const void *start, ptrdiff_t count) {
     const uint8_t *bytes = (const uint8_t *)start;
     ptrdiff_t index = 0;

@@ -95,7 +95,7 @@ final class JSONTape: Sendable {
         return elements
     }
 
-    /// Calls `body` with the node of the name and that of the value of each member of an object. Other values have none.
+    /// Calls `body` with the nodes of the name and of the value of each member of an object. Other values have none.
     func forEachMember(of node: Int, _ body: (_ name: Int, _ value: Int) throws -> Void) rethrows {
         guard nodes[node].kind == .object else { return }
         var index = node + 1

@@ -1,8 +1,8 @@
 // A few connections that callers use on their own threads, for requests that are answered at once.
 //
 // Two changes of threads, to the client's thread and back, cost several times as much as a small request. So a caller
-// sends its request itself, and waits for the answer for some microseconds. If the answer takes longer, the request goes
-// on on the client's thread, and its caller is suspended as usual.
+// sends its request itself, and waits for the answer for some microseconds. If the answer takes longer, the request
+// goes on on the client's thread, and its caller is suspended as usual.
 
 import Bytes
 import Net
@@ -24,8 +24,8 @@ final class QuickLane: Sendable {
         /// How many connections are lent, free or in use.
         var count = 0
         var isClosed = false
-        /// For requests that do not wait, and for those that do: how many calls to leave out, and how often in a row the
-        /// answer has taken too long.
+        /// For requests that do not wait, and for those that do: how many calls to leave out, and how often in a row
+        /// the answer has taken too long.
         var leaveOut = [0, 0]
         var misses = [0, 0]
     }

@@ -74,8 +74,8 @@ struct RequestBody {
         }
     }
 
-    /// Adds a value as the server's interface has it. What has no JSON, such as a fraction that is no number, is `null`,
-    /// which the server refuses or ignores.
+    /// Adds a value as the server's interface has it. What has no JSON, such as a fraction that is no number, is
+    /// `null`, which the server refuses or ignores.
     mutating func add(_ name: StaticString, interface value: (some Encodable)?) {
         guard let value else { return }
         add(name, json: (try? JSONEncoding.encode(value, style: .interface)) ?? Array("null".utf8))

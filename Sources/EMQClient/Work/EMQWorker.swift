@@ -10,8 +10,8 @@ extension EMQClient {
     /// ``Retry``, ``Dead`` or ``Release`` to say more. The client extends the leases on its own thread, so work that
     /// blocks does no harm. If a lease is lost, `body` is cancelled. A server that is away for a while loses nothing.
     ///
-    /// When the Swift task is cancelled, the worker takes nothing more, and what is in work has `grace` to end. Then the
-    /// work is cancelled, and its tasks are given back. `body` should end soon after that.
+    /// When the Swift task is cancelled, the worker takes nothing more, and what is in work has `grace` to end. Then
+    /// the work is cancelled, and its tasks are given back. `body` should end soon after that.
     ///
     /// - Parameters:
     ///   - queues: The queues, in the order in which they are emptied.
@@ -20,8 +20,8 @@ extension EMQClient {
     ///   - worker: A name to show with the tasks, up to 255 bytes.
     ///   - grace: How long work may go on after the cancellation.
     ///   - body: The work on one task.
-    /// - Throws: `CancellationError` when it has stopped; ``EMQError`` if the server refuses for good, as without a valid
-    ///   token.
+    /// - Throws: `CancellationError` when it has stopped; ``EMQError`` if the server refuses for good, as without a
+    ///   valid token.
     public nonisolated(nonsending) func work(
         _ queues: some QueueNames, concurrency: Int = 1, lease: Duration? = nil, worker: String? = nil,
         grace: Duration = .seconds(25), perform body: @escaping @Sendable (EMQTask) async throws -> Void
@@ -91,8 +91,8 @@ extension EMQClient {
     }
 }
 
-/// A worker on the tasks of queues. It has the one method that services of swift-service-lifecycle have. Let a service of
-/// your own run it, so that a graceful shutdown ends it:
+/// A worker on the tasks of queues. It has the one method that services of swift-service-lifecycle have. Let a service
+/// of your own run it, so that a graceful shutdown ends it:
 ///
 /// ```swift
 /// func run() async throws {

@@ -6,8 +6,8 @@ extension EMQClient {
     /// The tasks of queues, one after the other, for as long as you iterate.
     ///
     /// You acknowledge or refuse each task yourself, and extend its lease if the work takes long;
-    /// `process` does both. Tasks that are taken and not yet given out are held, and given back when the iteration ends.
-    /// While the server is away or refuses for now, the iteration waits; other errors end it.
+    /// `process` does both. Tasks that are taken and not yet given out are held, and given back when the iteration
+    /// ends. While the server is away or refuses for now, the iteration waits; other errors end it.
     ///
     /// ```swift
     /// for try await task in client.tasks("mail", lease: .seconds(60)) {

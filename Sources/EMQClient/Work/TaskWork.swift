@@ -5,17 +5,18 @@ import Bytes
 extension EMQClient {
     /// Does the work on a task that you have taken, and tells the server what became of it.
     ///
-    /// While the work goes on, the client extends the lease, on its own thread. At the end it acknowledges the task, with
-    /// the result of the work. If the work throws, it refuses the task with the error's description; throw ``Retry``,
-    /// ``Dead`` or ``Release`` to say more. If you cancel the Swift task, so is the work, and the task is given back. If
-    /// the lease is lost, the work is cancelled, too.
+    /// While the work goes on, the client extends the lease, on its own thread. At the end it acknowledges the task,
+    /// with the result of the work. If the work throws, it refuses the task with the error's description; throw
+    /// ``Retry``, ``Dead`` or ``Release`` to say more. If you cancel the Swift task, so is the work, and the task is
+    /// given back. If the lease is lost, the work is cancelled, too.
     ///
     /// - Parameters:
     ///   - task: The task.
     ///   - body: The work.
     /// - Returns: What the work returns.
-    /// - Throws: What the work throws, after the task has been refused; `EncodingError` or ``EMQError`` if the result cannot
-    ///   be kept, which refuses the task, too; ``EMQError`` if the server could not be told, or the lease was lost.
+    /// - Throws: What the work throws, after the task has been refused; `EncodingError` or ``EMQError`` if the result
+    ///   cannot be kept, which refuses the task, too; ``EMQError`` if the server could not be told, or the lease was
+    ///   lost.
     @discardableResult
     public nonisolated(nonsending) func process<Result: Encodable & Sendable>(
         _ task: EMQTask, perform body: @escaping @Sendable (EMQTask) async throws -> Result
@@ -33,8 +34,8 @@ extension EMQClient {
     /// - Parameters:
     ///   - task: The task.
     ///   - body: The work.
-    /// - Throws: What the work throws, after the task has been refused; ``EMQError`` if the server could not be told, or
-    ///   the lease was lost.
+    /// - Throws: What the work throws, after the task has been refused; ``EMQError`` if the server could not be told,
+    ///   or the lease was lost.
     public nonisolated(nonsending) func process(
         _ task: EMQTask, perform body: @escaping @Sendable (EMQTask) async throws -> Void
     ) async throws {

@@ -113,8 +113,8 @@ final class TailCommand {
         return ["/stats/?n=1", ServerRequest.target("/stats/", name: session.name)] + pages
     }
 
-    /// The requests of the streams, each with the place of its first target. There is one, unless the queue's name is so
-    /// long that the targets do not fit in one URL.
+    /// The requests of the streams, each with the place of its first target. There is one, unless the queue's name is
+    /// so long that the targets do not fit in one URL.
     private var requests: [(firstPlace: Int, request: ServerRequest)] {
         func request(_ targets: [String]) -> ServerRequest {
             ServerRequest(
