@@ -13,6 +13,39 @@ import Testing
         #expect(buffer.span.isEmpty && buffer.count == 0 && buffer.capacity == 0)
     }
 
+    @Test func spareBlocksAreLentOnceAndOnlyToBuffersWithoutOne() {
+        var blocks = SpareBlocks()
+        var first = Buffer()
+        var second = Buffer()
+        first.append("a")
+        first.consume(1)
+        blocks.takeBack(from: &first)
+        #expect(first.capacity == 0)
+        blocks.lend(to: &first)
+        blocks.lend(to: &second)
+        #expect(first.capacity == Buffer.smallestBlock && first.isEmpty && second.capacity == 0)
+        first.append("b")
+        #expect(contents(first) == Array("b".utf8))
+        // A block of another size is freed.
+        second.reserve(Buffer.smallestBlock + 1)
+        blocks.takeBack(from: &second)
+        blocks.lend(to: &second)
+        #expect(second.capacity == 0)
+    }
+
+    /// An answer that lacks bytes must not be taken for one that was sent.
+    @Test func aSpareBlockDoesNotHideThatBytesAreMissing() {
+        var blocks = SpareBlocks()
+        var buffer = Buffer()
+        buffer.append("a")
+        buffer.consume(1)
+        blocks.takeBack(from: &buffer)
+        let hasRoom = buffer.reserve(1 << 60)
+        #expect(!hasRoom && buffer.isExhausted)
+        blocks.lend(to: &buffer)
+        #expect(buffer.isExhausted == true)
+    }
+
     @Test func itAgreesWithAnArray() {
         var random = SeededRandom()
         for _ in 0..<100 {
