@@ -438,6 +438,7 @@ struct Conversation: ~Copyable {
     mutating func refuse<Handler: RequestHandler & ~Copyable>(
         _ refusal: Refusal, _ handler: inout Handler, _ statistics: RequestStatistics
     ) {
+        parser.forgetAnsweredHead()
         prepareLastAnswer()
         noteReturnedFields(handler)
         handler.refuse(refusal, service: service, &responses)

@@ -56,6 +56,12 @@ struct RequestParser {
         expectsContinue = false
     }
 
+    /// Forgets a remembered head of the request before, if nothing of the next one has been parsed: an answer that
+    /// refuses the next one must not depend on it.
+    mutating func forgetAnsweredHead() {
+        if state == .requestLine, section.isNew { head.forget() }
+    }
+
     /// Whether the client waits for an interim answer before it sends the body; true only once.
     mutating func takeExpectation() -> Bool {
         defer { expectsContinue = false }

@@ -163,6 +163,25 @@ import Testing
         #expect(connection.parse("GET /d HTTP/1.1\r\nHost: other\r\n\r\n", &heads) == Parsed(fieldCount: 1))
     }
 
+    /// A refusal may come before the next request has been parsed.
+    @Test func aRefusalForgetsTheHeadOfTheRequestBefore() throws {
+        var heads = HeadCache()
+        var connection = Connection(isSecure: true)
+        let request = "HEAD / HTTP/1.1\r\nHost: h\r\nX-Request-Id: one\r\n\r\n"
+        for _ in 0..<3 { _ = connection.parse(request, &heads) }
+        #expect(connection.parser.head.key != 0)
+        connection.parser.forgetAnsweredHead()
+        #expect(connection.parser.head.key == 0 && connection.parser.head.method == .other)
+        #expect(!connection.parser.head.hasTraceFields && connection.parser.head.isSecure)
+        // The head of a request that is under way stays.
+        var buffer = Buffer()
+        buffer.append(Array(request.utf8).span)
+        let isComplete = try connection.parser.parse(&buffer, &heads)
+        #expect(isComplete)
+        connection.parser.forgetAnsweredHead()
+        #expect(connection.parser.head.key != 0 && connection.parser.head.method == .head)
+    }
+
     @Test func longHeadsAndRareOnesAreNotRemembered() {
         var heads = HeadCache()
         var connection = Connection()
