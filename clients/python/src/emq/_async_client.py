@@ -333,7 +333,7 @@ class AsyncClient:
                     raise failure.error from failure.__cause__
                 if self._closed:
                     return
-                logger.warning("the events have stopped, and begin again: %s", failure.error)
+                logger.warning("the stream of events has broken; opening it again: %s", failure.error)
                 await sleep_async(pauses.after(failure.error), lambda: self._closed)
 
 

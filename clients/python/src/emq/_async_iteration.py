@@ -69,7 +69,7 @@ async def _iterate(
         except PASSING_ERRORS as error:
             if ends():
                 return
-            logger.warning("cannot take tasks, and try again: %s", error)
+            logger.warning("cannot take tasks; trying again: %s", error)
             await sleep_async(pauses.after(error), ends)
             continue
         try:

@@ -89,7 +89,7 @@ class AsyncKeeper(AsyncHolder):
         try:
             await self._runner.run(calls.nak(tasks, release=True), timeout=self._runner.timeout)
         except Error as error:
-            logger.warning("%d tasks come again when their leases end: %s", len(tasks), error)
+            logger.warning("cannot give %d tasks back; they come when their leases end: %s", len(tasks), error)
 
     async def begin(self, task: Task) -> None:
         worker = asyncio.current_task()
@@ -166,7 +166,7 @@ class AsyncKeeper(AsyncHolder):
             timeout = extension_seconds(tasks, self._runner.timeout)
             missing = (await self._runner.run(calls.touch(tasks), timeout=timeout))["missing"]
         except Error as error:
-            logger.warning("leases could not be extended: %s", error)
+            logger.warning("cannot extend leases: %s", error)
         if missing is None:
             self._leases.postpone(tasks, now())
         else:

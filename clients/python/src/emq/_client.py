@@ -346,7 +346,7 @@ class Client:
                     raise failure.error from failure.__cause__
                 if self._closed:
                     return
-                logger.warning("the events have stopped, and begin again: %s", failure.error)
+                logger.warning("the stream of events has broken; opening it again: %s", failure.error)
                 sleep(pauses.after(failure.error), lambda: self._closed)
 
 

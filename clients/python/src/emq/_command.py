@@ -32,14 +32,14 @@ _MAXIMUM_JOBS = 1000
 POOLS = ("threads", "processes", "asyncio")
 
 _EPILOGUE = """\
-Durations are such as 500ms, 30s, 5m or 1h30m; a number alone is seconds. EMQ_URL and EMQ_TOKEN name the server and
-the token, unless the app does.
+A duration is a number of seconds, or such as 500ms, 30s, 5m or 1h30m. EMQ_URL and EMQ_TOKEN name the server and the
+token, unless the app does.
 
 SIGTERM, SIGINT or SIGHUP: the worker takes no more tasks, lets functions end for --grace, then gives back what is left
 and exits with 0. A second SIGTERM or SIGINT gives everything back at once.
 
-exit status: 0 stopped as asked; 1 failed, or outcomes could not be reported; 2 the command line is wrong; 4 the server
-does not allow it
+exit status: 0 stopped as asked; 1 failed, or could not report outcomes; 2 the command line is wrong, or the server
+refuses a request; 4 the server does not allow it
 """
 
 
@@ -63,9 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TargetError as error:
         work.error(str(error))
     except Exception:
-        # The frames of this program and of the import system tell nothing.
         traceback.print_exc()
-        print(f"python -m emq work: {options.app.partition(':')[0]} cannot be imported, see above", file=sys.stderr)
+        print(f"python -m emq work: {options.app.partition(':')[0]} cannot be imported; see above", file=sys.stderr)
         return 1
     return work_with(app, options, options.app, work.error)
 
@@ -84,14 +83,15 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         help="where functions run: threads (default); processes, for what needs a core each; asyncio, with all "
         "coroutines in one event loop")  # fmt: skip
     add("-q", "--queue", action="append", type=_queue, default=[], metavar="QUEUE[=WEIGHT]", dest="queues",
-        help="take tasks of this queue; may be repeated. The first queues come first, or with weights, as in a=3, they "
-        "come in turn, by weight. The last equals sign counts. Default: the queues of the app's tasks, in turn",
+        help="take tasks of this queue; may be repeated. The worker empties the first queue first. With weights, such "
+        "as a=3 and b=1, it asks a first three times as often. A weight follows the last equals sign of the text. "
+        "Default: the queues of the app's tasks, in turn",
     )  # fmt: skip
     add("--lease", type=_duration, metavar="TIME", help="the lease to ask for (default: each task's own)")
     add("--grace", type=_duration, default=25.0, metavar="TIME",
         help="how long functions have to end after a signal (default 25s)")  # fmt: skip
     add("--exit-when-empty", type=_duration, nargs="?", const=0.0, metavar="=TIME", dest="exit_when_empty",
-        help="end when there is no task; with =TIME, when there has been none for so long")  # fmt: skip
+        help="end when there is no task; with =TIME, when there has been none for that time")  # fmt: skip
     add("--max-tasks", type=_number(None), metavar="N", help="end after N tasks")
     add("--max-time", type=_duration, metavar="TIME", help="take no more tasks after this time, and end")
     add("--worker", default=None, metavar="NAME", help="the worker's name (default: HOST-PROCESS)")

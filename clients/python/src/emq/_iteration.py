@@ -75,7 +75,7 @@ def _iterate(
         except PASSING_ERRORS as error:
             if ends():
                 return
-            logger.warning("cannot take tasks, and try again: %s", error)
+            logger.warning("cannot take tasks; trying again: %s", error)
             sleep(pauses.after(error), ends)
             continue
         try:

@@ -78,7 +78,7 @@ class Keeper(BlockingHolder):
             try:
                 self._runner.run(calls.nak(chosen, release=True), timeout=self._runner.timeout)
             except Error as error:
-                logger.warning("%d tasks come again when their leases end: %s", len(chosen), error)
+                logger.warning("cannot give %d tasks back; they come when their leases end: %s", len(chosen), error)
 
     def begin(self, task: Task) -> None:
         self._add(task)
@@ -149,9 +149,9 @@ class Keeper(BlockingHolder):
         try:
             missing = self._runner.run(calls.touch(tasks), timeout=timeout)["missing"]
         except Error as error:
-            logger.warning("leases could not be extended: %s", error)
+            logger.warning("cannot extend leases: %s", error)
         except Exception:
-            logger.exception("leases could not be extended")
+            logger.exception("cannot extend leases")
         with self._changed:
             if missing is None:
                 self._leases.postpone(tasks, now())

@@ -138,8 +138,8 @@ def report(task: Task, error: BaseException | None) -> Call[Any]:
             return calls.ack(task, task.result, log=_bounded_log(task))
         except (TypeError, ValueError) as problem:
             # The work is done. Another attempt would do it again, and end in the same way.
-            logger.error("%r: dead, because its result is no JSON", task, exc_info=problem)
-            return calls.nak(task, f"the result is no JSON: {problem}", dead=True)
+            logger.error("%r: dead, because its result is not JSON", task, exc_info=problem)
+            return calls.nak(task, f"the result is not JSON: {problem}", dead=True)
     log = _bounded_log(task)
     if is_interruption(error):
         return calls.nak(task, release=True)
@@ -171,7 +171,7 @@ def second_report(task: Task, error: BaseException | None, problem: Error) -> Ca
     """
     if isinstance(problem, PASSING_ERRORS):
         task.lost = True
-        logger.error("%r: the server cannot be told how the task ended, so it comes again: %s", task, problem)
+        logger.error("%r: cannot tell the server how the task ended, so the task comes again: %s", task, problem)
         return None
     logger.error("%r: the server does not accept how the task ended: %s", task, problem)
     # With a refused result, another attempt would do the work again, and end in the same way.

@@ -182,11 +182,11 @@ class ProcessPool(Pool):
         return _Child(process, reader, writer)
 
     async def _read(self, child: _Child) -> None:
-        """Takes note of what a child says until it ends. A child that cannot be understood is ended."""
+        """Reads the messages of a child until it ends. Kills a child that sends a malformed one."""
         try:
             await self._read_lines(child)
         except (OSError, ValueError, TypeError) as error:
-            logger.warning("a worker process cannot be understood: %r", error)
+            logger.warning("a worker process has sent a malformed message, and is killed: %r", error)
             child.kill()
 
     async def _read_lines(self, child: _Child) -> None:
