@@ -86,7 +86,9 @@ extension EMQClient {
         let call = try enqueueCall(body, to: queue, prepared, first.options)
         let answer = try await perform(call)
         let ids = try read(EnqueuedIDs.self, from: answer, to: call)
-        guard ids.ids.count == tasks.count else { throw strange(answer, to: call, "it has another number of ids") }
+        guard ids.ids.count == tasks.count else {
+            throw strange(answer, to: call, "it has \(ids.ids.count) ids for \(tasks.count) tasks")
+        }
         let existing = Set(ids.existing ?? [])
         return ids.ids.indices.map { index in
             Enqueued(id: ids.ids[index], existing: existing.contains(index) && !prepared[index].hasKeyOfClient)

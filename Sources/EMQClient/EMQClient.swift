@@ -21,8 +21,8 @@ import Net
 public actor EMQClient {
     /// How a client behaves. Each option has a default.
     public struct Options: Sendable {
-        /// Shows the server that the client may do what it does; nil for EMQ_TOKEN in the environment, or the user part
-        /// of the URL. It has no blanks and no control characters.
+        /// The token that the client sends with each request; nil for EMQ_TOKEN in the environment, or the user part of
+        /// the URL. It has no blanks and no control characters.
         public var token: String?
         /// The file with the issuers (PEM) of which an https server must have a certificate; nil for those that the
         /// system trusts.
@@ -34,8 +34,8 @@ public actor EMQClient {
         public var tries: Int
         /// The most connections, 2 to 10,000. One of them is never used for requests that may take long, such as waits.
         public var connections: Int
-        /// Told of what goes wrong without a call failing: tries that failed, and leases that were lost. It is called
-        /// on any thread, also the client's, so it must neither block nor wait for the client.
+        /// The client calls it when something goes wrong without a call failing, such as a try that failed or a lease
+        /// that was lost. Any thread may call it, also the client's, so it must neither block nor wait for the client.
         public var onProblem: (@Sendable (Problem) -> Void)?
 
         /// Options for a client.
@@ -46,7 +46,7 @@ public actor EMQClient {
         ///   - timeout: The limit for a call without the time that the server is asked to wait.
         ///   - tries: How often a request is sent at most.
         ///   - connections: The most connections, 2 to 10,000.
-        ///   - onProblem: Told of what goes wrong without a call failing.
+        ///   - onProblem: The client calls it when something goes wrong without a call failing.
         public init(
             token: String? = nil, issuersPath: String? = nil, timeout: Duration = .seconds(30), tries: Int = 5,
             connections: Int = 64, onProblem: (@Sendable (Problem) -> Void)? = nil

@@ -86,7 +86,7 @@ public struct ProblemType: RawRepresentable, Hashable, Sendable, CustomStringCon
     public static let invalidParameter = ProblemType("invalid-parameter")
     /// The name of a queue or source is not valid.
     public static let invalidName = ProblemType("invalid-name")
-    /// This is no id of a task.
+    /// This is not the id of a task.
     public static let invalidID = ProblemType("invalid-id")
     /// The body nests arrays and objects too deep.
     public static let jsonTooDeep = ProblemType("json-too-deep")
@@ -118,7 +118,7 @@ public struct ProblemType: RawRepresentable, Hashable, Sendable, CustomStringCon
     public static let noSuchKey = ProblemType("no-such-key")
     /// There is no such source.
     public static let noSuchSource = ProblemType("no-such-source")
-    /// The last task of the page before is no longer in its place.
+    /// The last task of the previous page is no longer in this queue and state.
     public static let pageGone = ProblemType("page-gone")
     /// Another task has the key.
     public static let keyTaken = ProblemType("key-taken")

@@ -87,10 +87,10 @@ struct WaitAnswer {
     /// - Throws: An error if the bytes are no answer to a wait.
     init(_ bytes: [UInt8]) throws {
         let tape = try JSONTape(bytes)
-        guard tape.nodes[0].kind == .array else { throw StrangeAnswer(description: "it is no array") }
+        guard tape.nodes[0].kind == .array else { throw StrangeAnswer(description: "it is not an array") }
         places = try tape.elements(of: 0).map { node in
             if tape.nodes[node].kind == .null { return nil }
-            guard let task = EMQTask(tape, node) else { throw StrangeAnswer(description: "it has more than tasks") }
+            guard let task = EMQTask(tape, node) else { throw StrangeAnswer(description: "it has an element that is not a task") }
             return task
         }
     }

@@ -62,7 +62,7 @@ final class Settings: Sendable {
     private static func trust(for server: ServerURL, _ path: String?) throws(EMQError) -> TLSTrust? {
         guard server.isSecure else {
             if path == nil { return nil }
-            throw EMQError(.invalidArgument, "a file of issuers requires an https URL, and \(server.name) is none")
+            throw EMQError(.invalidArgument, "a file of issuers requires an https URL, and \(server.name) is not one")
         }
         do {
             guard let path else { return try TLSTrust() }

@@ -8,10 +8,10 @@ extension EMQClient {
     /// It takes as many tasks as may be in work at once, by one long poll, and does each in a Swift task of its own. It
     /// acknowledges a task when `body` returns, and refuses it with the error's description when `body` throws; throw
     /// ``Retry``, ``Dead`` or ``Release`` to say more. The client extends the leases on its own thread, so work that
-    /// blocks does no harm. If a lease is lost, `body` is cancelled. A server that is away for a while loses nothing.
+    /// blocks loses no lease. If a lease is lost, the worker cancels `body`. While the server is away, it waits.
     ///
-    /// When the Swift task is cancelled, the worker takes nothing more, and what is in work has `grace` to end. Then
-    /// the work is cancelled, and its tasks are given back. `body` should end soon after that.
+    /// When the Swift task is cancelled, the worker takes no more tasks, and gives those in work the time `grace` to
+    /// end. Then it cancels the work, and gives the tasks back. `body` should end soon after that.
     ///
     /// - Parameters:
     ///   - queues: The queues, in the order in which they are emptied.

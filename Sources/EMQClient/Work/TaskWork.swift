@@ -7,8 +7,8 @@ extension EMQClient {
     ///
     /// While the work goes on, the client extends the lease, on its own thread. At the end it acknowledges the task,
     /// with the result of the work. If the work throws, it refuses the task with the error's description; throw
-    /// ``Retry``, ``Dead`` or ``Release`` to say more. If you cancel the Swift task, so is the work, and the task is
-    /// given back. If the lease is lost, the work is cancelled, too.
+    /// ``Retry``, ``Dead`` or ``Release`` to say more. If you cancel the Swift task, the
+    /// client cancels the work and gives the task back. If the lease is lost, it also cancels the work.
     ///
     /// - Parameters:
     ///   - task: The task.
