@@ -191,7 +191,7 @@ def test_names_are_those_of_functions(app: emq.App) -> None:
 def test_what_is_no_function_is_refused(app: emq.App) -> None:
     with pytest.raises(TypeError, match="with parentheses"):
         app.task(lambda: None)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="is no function"):
+    with pytest.raises(TypeError, match="is not a function"):
         app.task()(len)
     with pytest.raises(TypeError, match="generator"):
 

@@ -153,8 +153,9 @@ def test_what_is_no_task_comes_again(emq_client: emq.Client) -> None:
     ids = [emq_client.enqueue("default", {"task": name}, max_retries=3).id for name in names]
     work()
     errors = [emq_client.task(id)["error"] for id in ids]
-    assert "is no task of Django" in errors[0] and "there is no task" in errors[1] and "there is no task" in errors[2]
-    assert "no path of a task" in errors[3] and "no path of a task" in errors[4]
+    assert "is not a task of Django" in errors[0]
+    assert "there is no task" in errors[1] and "there is no task" in errors[2]
+    assert "not the path of a task" in errors[3] and "not the path of a task" in errors[4]
     assert [emq_client.task(id)["state"] for id in ids] == ["delayed"] * 5
 
 

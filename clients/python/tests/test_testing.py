@@ -90,7 +90,7 @@ def test_a_missing_program_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setenv("EMQ", str(tmp_path / "emq"))
     with pytest.raises(ServerFailed, match="as EMQ names it"):
         Server().start()
-    with pytest.raises(ServerFailed, match="no program that can be run"):
+    with pytest.raises(ServerFailed, match="is not a program that can be run"):
         Server(program=tmp_path).start()
 
 

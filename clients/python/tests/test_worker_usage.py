@@ -42,7 +42,7 @@ def run(folder: Path, *arguments: str, **variables: str) -> subprocess.Completed
         (["work", "tasks:app", "--pool", "fibers"], "invalid choice: 'fibers'"),
         (["work", "tasks:app", "--queue", "a=0"], "from 1 to 1000, not '0', in 'a=0'"),
         (["work", "tasks:app", "--queue", "a=x"], "from 1 to 1000, not 'x'"),
-        (["work", "tasks:app", "--queue", ""], "is no queue"),
+        (["work", "tasks:app", "--queue", ""], "is not a queue"),
         (["work", "tasks:app", "-q", "a", "-q", "a=2"], "named twice"),
         (["work", "tasks:app", "--grace", "soon"], "must be a duration, such as 30, 500ms or 1h30m, not 'soon'"),
         (["work", "tasks:app", "--lease", "0"], "must be above 0"),

@@ -231,7 +231,7 @@ class TaskDecorator:
 
     def __call__(self, function: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
         if not inspect.isfunction(function):
-            raise TypeError(f"{function!r} is no function")
+            raise TypeError(f"{function!r} is not a function")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(f"{function.__qualname__} is a generator, which cannot be a task")
         name = self._name or _name_of(function)

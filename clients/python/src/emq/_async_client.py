@@ -295,14 +295,14 @@ class AsyncClient:
                 await send(task.content)
         ```
 
-        - `queues`: the first ones are emptied first
+        - `queues`: the server empties the first ones first
         - `lease`: a lease instead of the tasks' own
         - `max`: how many tasks to take at once, 1 to 1000. The client extends the leases of those that you do not have
           yet, and gives them back when the iteration ends
         - `stop`: ends the iteration when the event, of asyncio or threading, is set, or when the function returns true
         - `worker`: a name to show with the tasks; by default that of the host with the number of the process
 
-        It goes on when the server cannot be reached or refuses requests for now; other errors are raised.
+        If it cannot reach the server, or the server refuses requests for now, it tries again. It raises other errors.
         """
         return iterate_async(self, self._keeper, queues, lease, max, stop, worker)
 

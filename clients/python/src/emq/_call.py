@@ -110,7 +110,7 @@ class Call(Generic[T]):
         self.done_error = done_error
         """The type of error that says, after a repetition, that the first try has done it."""
         self.other_status = other_status
-        """A status that is no error if the answer is not a problem."""
+        """A status that is not an error if the answer is not a problem."""
         self.rest = rest
         """For calls that wait: the same call that waits for so many seconds, after a part of its wait is over."""
 

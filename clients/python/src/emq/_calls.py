@@ -73,7 +73,7 @@ def enqueue(
     - `request`: makes the server send the task itself
     - `request_id`, `traceparent`: names for the request and its place in a trace, which the task keeps
 
-    Durations are seconds or timedeltas. What you leave out is as the queue's configuration says.
+    Durations are seconds or timedeltas. What you leave out comes from the queue's configuration.
 
     If the connection breaks, the client tries again, and cannot add the task twice: a task without a key gets a random
     one, for two minutes. With a key of your own, it tries again only within your `unique_for`, and with `"keep"`; else
@@ -153,7 +153,7 @@ def wait(
 ) -> Call[TakenTasks]:
     """Takes up to `max` tasks from queues, as soon as there is one. Returns no task if there is none in time.
 
-    - `queues`: a name, or up to 1000; the first ones are emptied first
+    - `queues`: a name, or up to 1000; the server empties the first ones first
     - `timeout`: how long to wait for a task, up to an hour
     - `max`: 1 to 1000
     - `ack`: up to 100 tasks to acknowledge first; `missing` of the returned list has those that were not dispatched
@@ -379,7 +379,7 @@ def _id(task: Reference) -> str:
         return task.receipt
     if isinstance(task, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         return task
-    raise TypeError(f"{type(task).__name__} is no task, receipt or id")
+    raise TypeError(f"{type(task).__name__} is not a task, a receipt or an id")
 
 
 def _ids(tasks: Reference | Iterable[Reference]) -> list[str]:

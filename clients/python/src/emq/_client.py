@@ -63,7 +63,7 @@ class Client:
 
     - `url`: `http://…`, `https://…` or `unix:///path`; by default that of the variable EMQ_URL, or
       http://localhost:8080
-    - `token`: by default that of EMQ_TOKEN, or the user part of the URL
+    - `token`: by default the value of EMQ_TOKEN, or the user part of the URL
     - `ca`: a file of issuers in PEM, which alone are trusted for https; by default those of the system
     - `timeout`: how many seconds a call may take in all, besides the time that it asks the server to wait
     - `tries`: how often a call is tried at most, if the connection breaks or the server refuses it for now
@@ -309,14 +309,14 @@ class Client:
                 send(task.content)
         ```
 
-        - `queues`: the first ones are emptied first
+        - `queues`: the server empties the first ones first
         - `lease`: a lease instead of the tasks' own
         - `max`: how many tasks to take at once, 1 to 1000. The client extends the leases of those that you do not have
           yet, and gives them back when the iteration ends
         - `stop`: ends the iteration when the event is set, or when the function returns true
         - `worker`: a name to show with the tasks; by default that of the host with the number of the process
 
-        It goes on when the server cannot be reached or refuses requests for now; other errors are raised.
+        If it cannot reach the server, or the server refuses requests for now, it tries again. It raises other errors.
         """
         return iterate(self, self._keeper, queues, lease, max, stop, worker)
 

@@ -221,5 +221,5 @@ def _queue(text: str) -> tuple[str, int | None]:
             raise argparse.ArgumentTypeError(f"a queue's weight must be from 1 to 1000, not {digits!r}, in {text!r}")
         weight = int(digits)
     if not name or len(name.encode()) > MAXIMUM_NAME_BYTES or any(letter < " " or letter == "\x7f" for letter in name):
-        raise argparse.ArgumentTypeError(f"{text!r} is no queue: a name has 1 to 255 bytes without control characters")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a queue: names have 1 to 255 bytes, no control characters")
     return name, weight

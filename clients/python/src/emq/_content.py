@@ -23,14 +23,14 @@ class Call(NamedTuple):
 
 
 class NotACall(Exception):
-    """The content of a task is no call of a function that there is here."""
+    """The content of a task is not a call of a function that this worker has."""
 
 
 def encode(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The content for a call. Raises TypeError or ValueError if an argument does not come out of JSON as it was."""
     content = {"task": name, "args": list(args), "kwargs": dict(kwargs)}
     try:
-        # The quick way. `allow_nan` is off because NaN is no JSON.
+        # The quick way. `allow_nan` is off because NaN is not JSON.
         if json.loads(json.dumps(content, allow_nan=False)) == content:
             return content
     except (TypeError, ValueError, RecursionError):
@@ -52,7 +52,7 @@ def decode(content: object) -> Call:
         if isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict):
             return Call(name, args, kwargs)
     raise NotACall(
-        'the content is no call of a function: it must be {"task": "name", "args": [...], "kwargs": {...}}'
+        'the content is not a call of a function: it must be {"task": "name", "args": [...], "kwargs": {...}}'
     )
 
 

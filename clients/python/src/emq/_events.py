@@ -32,7 +32,7 @@ def events(get: str | Iterable[str], interval: Duration | None) -> Call[None]:
 
 def _ended(answer: Answer) -> None:
     if not answer.fields.get("content-type", "").startswith("text/event-stream"):
-        raise ValueError("the answer is no stream of events")
+        raise ValueError("the answer is not a stream of events")
 
 
 class EventParser:

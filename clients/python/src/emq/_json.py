@@ -100,7 +100,7 @@ def _parameter(value: object) -> str:
         value = value.total_seconds()
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise ValueError(f"{value} is no number that a query can have")
+            raise ValueError(f"{value} is not a number that a query can have")
         # Not repr: it would write 1e-05.
         return f"{value:.3f}".rstrip("0").rstrip(".")
     return quote(str(value), safe="")

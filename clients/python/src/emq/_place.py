@@ -32,7 +32,7 @@ class Place:
             path = text[len("unix:") :]
             path = path[2:] if path.startswith("//") else path
             if not path.startswith("/") or "\0" in path:
-                raise ValueError(f"'{text}' is no Unix-domain socket; write unix:///path")
+                raise ValueError(f"'{text}' is not a Unix-domain socket; write unix:///path")
             if ca is not None:
                 raise ValueError("ca requires an https URL")
             self.socket_path, self.name = path, "unix:" + path

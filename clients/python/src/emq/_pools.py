@@ -119,7 +119,7 @@ class LoopPool(ThreadPool):
         try:
             is_async = self.app.function_for(task.content)[0].is_async
         except (Exception, SystemExit):
-            # It is found once more, where that may fail.
+            # The thread looks for the function again, and reports the failure.
             is_async = False
         if not is_async:
             return super().start(task)
@@ -146,7 +146,7 @@ class LoopPool(ThreadPool):
             self._inner.run_forever()
             for task in self._tasks.values():
                 task.cancel()
-            # Those that wait for good are left.
+            # Coroutines that never end are left.
             if self._tasks:
                 self._inner.run_until_complete(asyncio.wait(self._tasks.values(), timeout=_END_SECONDS / 2))
             self._inner.run_until_complete(self._inner.shutdown_asyncgens())

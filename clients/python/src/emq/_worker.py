@@ -124,7 +124,7 @@ class Worker:
                 return self._stop("the number of tasks is reached")
             places = min(self._pool.places, 1) if self._brake.is_on else self._pool.places
             free = min(places - len(self._jobs), left if left is not None else places)
-            # Outcomes that nobody can be told are not to pile up.
+            # While the server is away, outcomes must not pile up.
             if free <= 0 or now < self._brake.resumes_at or self._reports.waiting >= self._options.jobs:
                 await self._sleep(self._brake.resumes_at - now if now < self._brake.resumes_at else None)
                 continue
@@ -261,7 +261,7 @@ class Worker:
 
     def _on_signal(self, name: str) -> None:
         if self._asked_at is not None:
-            # The end of a terminal is no wish to hurry.
+            # A terminal that ends does not ask to hurry.
             if name != "SIGHUP":
                 self._is_forced = True
                 self._changed.set()
@@ -328,8 +328,8 @@ class Worker:
         self._jobs.clear()
 
     async def _flush(self) -> None:
-        """Waits until the server knows the outcomes. Only after a signal, or if the server refuses the worker, is that
-        given up."""
+        """Waits until the server knows the outcomes. Gives up only after a signal, or if the server refuses the
+        worker."""
         while self._reports.waiting:
             is_bounded = self._asked_at is not None or self._status != DONE
             limit = _LAST_REPORT_SECONDS if self._is_forced else _REPORT_SECONDS if is_bounded else None

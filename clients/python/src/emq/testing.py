@@ -204,7 +204,7 @@ class Server:
         if program:
             if not os.access(program, os.X_OK) or os.path.isdir(program):
                 source = "" if self._program else ", as EMQ names it,"
-                raise ServerFailed(f"{program}{source} is no program that can be run")
+                raise ServerFailed(f"{program}{source} is not a program that can be run")
             return os.path.abspath(program)
         found = shutil.which("emq")
         if found is None:

@@ -176,20 +176,20 @@ class EMQBackend(BaseTaskBackend):
         for queue in sorted(map(str, self.queues)):
             if not 1 <= len(queue.encode()) <= 255 or any(letter < " " or letter == "\x7f" for letter in queue):
                 hint = "A name has 1 to 255 bytes of UTF-8 without control characters."
-                messages.append(checks.Error(f"{place}: {queue!r} is no name of a queue.", hint=hint, id="emq.E003"))
+                messages.append(checks.Error(f"{place}: {queue!r} is not a queue's name.", hint=hint, id="emq.E003"))
         return messages
 
 
 def find_task(path: str) -> Task:
     """The task at a path such as `shop.tasks.send`. Raises NotACall if there is none."""
     if not all(part.isidentifier() for part in path.split(".")):
-        raise NotACall(f"{path!r} is no path of a task")
+        raise NotACall(f"{path!r} is not the path of a task")
     try:
         task = import_string(path)
     except ImportError as error:
         raise NotACall(f"there is no task {path!r} here: {error}") from error
     if not isinstance(task, Task):
-        raise NotACall(f"{path!r} is no task of Django, but {type(task).__name__}")
+        raise NotACall(f"{path!r} is not a task of Django, but {type(task).__name__}")
     return task
 
 
