@@ -32,7 +32,7 @@ extension EMQClient {
     ///   - id: The task's id.
     ///   - timeout: How long to wait, at most an hour.
     /// - Returns: The state, at the timeout that of then, and the result if there is one.
-    /// - Throws: ``EMQError``, with ``ProblemType/noSuchTask`` if there is no such task, or it has ended without `keep`.
+    /// - Throws: ``EMQError``, with ``ProblemType/noSuchTask`` if there is none, or it has ended without `keep`.
     public nonisolated(nonsending) func result(
         of id: String, timeout: Duration = .zero
     ) async throws -> TaskOutcome {

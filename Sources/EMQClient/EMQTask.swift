@@ -90,7 +90,7 @@ struct WaitAnswer {
         guard tape.nodes[0].kind == .array else { throw StrangeAnswer(description: "it is not an array") }
         places = try tape.elements(of: 0).map { node in
             if tape.nodes[node].kind == .null { return nil }
-            guard let task = EMQTask(tape, node) else { throw StrangeAnswer(description: "it has an element that is not a task") }
+            guard let task = EMQTask(tape, node) else { throw StrangeAnswer(description: "an element is not a task") }
             return task
         }
     }

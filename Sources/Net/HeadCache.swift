@@ -11,8 +11,8 @@ import Bytes
 /// are checked like new ones. A head is remembered when another one with the same request line and length has just been
 /// parsed, so that heads which never come again cost little.
 struct HeadCache: ~Copyable {
-    /// The longest head that is remembered, in bytes. With all places taken, the bytes of the heads take at most a quarter
-    /// of a MiB, and the places of their fields at most 1 MiB.
+    /// The longest head that is remembered, in bytes. With all places taken, the bytes of the heads take at most a
+    /// quarter of a MiB, and the places of their fields at most 1 MiB.
     static let maximumLength = 1024
     /// Heads with the same request line are in the same set.
     private static let setCount = 64

@@ -231,8 +231,8 @@ public struct Request: ~Copyable, ~Escapable {
     public var isSecure: Bool { head.isSecure }
 
     /// Identifies the head: requests of a server with the same key, which is not 0, have the same head, except for the
-    /// values of Content-Length, Authorization, X-Request-Id and traceparent. So it does not tell who sent them. 0 means
-    /// that the server does not remember the head.
+    /// values of Content-Length, Authorization, X-Request-Id and traceparent. So it does not tell who sent them. 0
+    /// means that the server does not remember the head.
     public var headKey: UInt64 { head.key }
 
     /// Whether it has a usable X-Request-Id or traceparent. O(1): the parser has noted it.

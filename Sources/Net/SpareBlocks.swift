@@ -14,8 +14,8 @@ import Glibc
         for index in 0..<count { unsafe free(blocks[index]) }
     }
 
-    /// Gives a buffer that has no block one of the blocks, if there is one. A buffer that lacks bytes gets none, because
-    /// its owner still has to learn of that. O(1).
+    /// Gives a buffer that has no block one of the blocks, if there is one. A buffer that lacks bytes gets none,
+    /// because its owner still has to learn of that. O(1).
     mutating func lend(to buffer: inout Buffer) {
         if buffer.capacity > 0 || count == 0 || buffer.isExhausted { return }
         count -= 1

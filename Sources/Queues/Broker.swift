@@ -15,8 +15,8 @@ public actor Broker {
         var store: TaskStore
     #else
         private let storePlace: HeapPlace<TaskStore>
-        /// Only methods of the broker enter it, one at a time. None calls out of the broker while it changes it, except to
-        /// `isExempt`, which knows names only.
+        /// Only methods of the broker enter it, one at a time. None calls out of the broker while it changes it, except
+        /// to `isExempt`, which knows names only.
         var store: TaskStore {
             unsafeAddress { unsafe UnsafePointer(storePlace.address) }
             unsafeMutableAddress { unsafe storePlace.address }
