@@ -130,7 +130,7 @@ def test_what_is_no_call_has_failed_and_comes_again(pool: str, folder: Path, emq
     assert record["state"] == "delayed"
     assert "no task 'subtract'; it has: acurrent, add," in record["error"]
     record = emq_client.task(other)
-    assert record["state"] == "delayed" and "no call of a function" in record["error"]
+    assert record["state"] == "delayed" and "not a call of a function" in record["error"]
 
 
 def test_where_functions_run(folder: Path, emq_client: emq.Client) -> None:
