@@ -67,11 +67,15 @@ public final class HTTPServer: @unchecked Sendable {
     private var freeIndexes: [Int] = []
     private var acceptedCount: UInt32 = 0
     /// The connections to visit. Each access is one operation on the list, so that none can overlap.
-    private let queuedPlace = HeapPlace<[Connection]>([])
-    private var queued: [Connection] {
-        unsafeAddress { unsafe UnsafePointer(queuedPlace.address) }
-        unsafeMutableAddress { unsafe queuedPlace.address }
-    }
+    #if DEBUG
+        private var queued: [Connection] = []
+    #else
+        private let queuedPlace = HeapPlace<[Connection]>([])
+        private var queued: [Connection] {
+            unsafeAddress { unsafe UnsafePointer(queuedPlace.address) }
+            unsafeMutableAddress { unsafe queuedPlace.address }
+        }
+    #endif
     /// An empty list, whose memory the next list of connections to visit takes over.
     private var spareList: [Connection] = []
     /// The connections whose client disconnected while an answer was owed.
@@ -83,7 +87,15 @@ public final class HTTPServer: @unchecked Sendable {
     private(set) var releasedMark: UInt64 = 0
     private var acceptsAgainAt: Int64?
     /// Only `serveQueued` and `conclude` enter it, for one connection at a time.
-    private let aids = HeapPlace(VisitAids())
+    #if DEBUG
+        private var aids = VisitAids()
+    #else
+        private let aidsPlace = HeapPlace(VisitAids())
+        private var aids: VisitAids {
+            unsafeAddress { unsafe UnsafePointer(aidsPlace.address) }
+            unsafeMutableAddress { unsafe aidsPlace.address }
+        }
+    #endif
     /// The requests that the program makes of itself.
     var localRequests = LocalRequests()
     /// The next connection to review, and when.
@@ -227,7 +239,7 @@ public final class HTTPServer: @unchecked Sendable {
                     break
                 }
                 connection.isQueued = false
-                unsafe connection.conversation.visit(&handler, on: owner, round, aids: &aids.address.pointee)
+                connection.conversation.visit(&handler, on: owner, round, aids: &aids)
                 loop.updateNow()
                 statistics.endVisit(microseconds: loop.nowMicroseconds - visitBegin)
                 visitBegin = loop.nowMicroseconds
@@ -243,7 +255,7 @@ public final class HTTPServer: @unchecked Sendable {
     private func conclude<Handler: RequestHandler & ~Copyable>(
         _ connection: Connection, _ round: Round, _ handler: inout Handler, on owner: isolated Handler.Owner
     ) {
-        let (next, deadline, heldMark) = unsafe connection.conversation.conclude(round, &aids.address.pointee)
+        let (next, deadline, heldMark) = connection.conversation.conclude(round, &aids)
         switch next {
         case .end: return close(connection, &handler, on: owner)
         case .again: queue(connection)

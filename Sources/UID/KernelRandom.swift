@@ -25,11 +25,19 @@ public struct KernelRandom: RandomNumberGenerator {
 /// Numbers fetched ahead. A class, because a copied struct would return the same numbers again.
 private final class Block {
     /// Only `next` enters them, and it calls nothing that comes back here.
-    private let numbers = HeapPlace(Numbers())
+    #if DEBUG
+        private var numbers = Numbers()
+    #else
+        private let place = HeapPlace(Numbers())
+        private var numbers: Numbers {
+            unsafeAddress { unsafe UnsafePointer(place.address) }
+            unsafeMutableAddress { unsafe place.address }
+        }
+    #endif
 
-    func next() -> UInt64 { unsafe numbers.address.pointee.next() }
+    func next() -> UInt64 { numbers.next() }
 
-    deinit { unsafe numbers.address.pointee.erase() }
+    deinit { numbers.erase() }
 }
 
 private struct Numbers: ~Copyable {
