@@ -89,7 +89,9 @@ static inline uint32_t emq_crc32c(uint32_t previous, const void *bytes, size_t c
 static inline ptrdiff_t emq_plain_prefix_portable(const void *start, ptrdiff_t count) {
     const uint8_t *bytes = (const uint8_t *)start;
     ptrdiff_t index = 0;
-    while (index < count && bytes[index] >= 0x20 && bytes[index] < 0x80 && bytes[index] != '"' && bytes[index] != '\\') index++;
+    while (index < count && bytes[index] >= 0x20 && bytes[index] < 0x80 && bytes[index] != '"' && bytes[index] != '\\') {
+        index++;
+    }
     return index;
 }
 
