@@ -129,6 +129,46 @@ import Testing
         for _ in 0..<4 { #expect(connection.parse(post("/", fields("a") + fields("b"), "x"), &heads).key == 0) }
     }
 
+    /// Parses requests that are a little damaged, with remembered heads and without.
+    @Test func aRecalledHeadIsWhatParsingItGives() {
+        var random = SeededRandom()
+        var heads = HeadCache()
+        let requests = [
+            post("/enqueue/q", "", "12345"),
+            post("/wait/", "Authorization: Bearer abc\r\nX-Request-Id: id-1\r\ntraceparent: \(Self.trace)\r\n", "x"),
+            post("/ack/?a=b", "Origin: http://h\r\nConnection: close\r\nAccept: */*\r\n", "1234567890"),
+            "HEAD http://other:1/a?b HTTP/1.1\r\nHost: h\r\nUser-Agent: Mozilla/5\r\n\r\n",
+        ].map { Array($0.utf8) }
+        let bytes = Array("0159aZf-:;,. \t\r\n\"\\%/\u{0}é".utf8)
+        func parse(_ request: [UInt8], _ heads: inout HeadCache) -> String {
+            var parser = RequestParser(limits: RequestLimits())
+            var buffer = Buffer()
+            buffer.append(request.span)
+            do throws(Refusal) {
+                guard try parser.parse(&buffer, &heads) else { return "incomplete" }
+            } catch {
+                return "\(error)"
+            }
+            var head = parser.head
+            head.key = 0
+            return "\(parser.length) \(head)"
+        }
+        var recalled = 0
+        for _ in 0..<5000 {
+            var request = requests.randomElement(using: &random)!
+            for _ in 0..<Int.random(in: 0...2, using: &random) {
+                let place = Int.random(in: 0..<request.count, using: &random)
+                request[place] = bytes.randomElement(using: &random)!
+            }
+            var none = HeadCache()
+            let wanted = parse(request, &none)
+            #expect(parse(request, &heads) == wanted, "\(String(decoding: request, as: UTF8.self)), \(random)")
+            var head = RequestHead()
+            if heads.recall(request.span, into: &head) != nil { recalled += 1 }
+        }
+        #expect(recalled > 1000, "\(random)")
+    }
+
     @Test func limitsHoldForRecalledHeads() {
         var limits = RequestLimits()
         limits.body = 50
