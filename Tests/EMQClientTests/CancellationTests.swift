@@ -6,7 +6,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct CancellationTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct CancellationTests {
     private let world: World
     private var client: EMQClient { world.client }
 

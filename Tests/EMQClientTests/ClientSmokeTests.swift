@@ -42,7 +42,7 @@ final class SmokeServer {
     }
 }
 
-@Suite(.timeLimit(.minutes(2))) struct ClientSmokeTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct ClientSmokeTests {
     private struct Letter: Codable, Equatable {
         var to: String
         var weight: Double

@@ -5,7 +5,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct ConnectionTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct ConnectionTests {
     private static let permissions = ["enqueue", "work", "read"]
 
     /// A server with a token, made by the program, for the queues `mail*`.

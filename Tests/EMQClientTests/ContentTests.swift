@@ -4,7 +4,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct ContentTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct ContentTests {
     private struct Everything: Codable, Equatable {
         enum Kind: String, Codable { case letter, parcel }
         enum Shape: Codable, Equatable {

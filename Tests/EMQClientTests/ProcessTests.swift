@@ -4,7 +4,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct ProcessTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct ProcessTests {
     private struct Flaw: Error, CustomStringConvertible {
         let description: String
     }

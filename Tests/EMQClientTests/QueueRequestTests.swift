@@ -4,7 +4,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct QueueRequestTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct QueueRequestTests {
     private let world: World
     private var client: EMQClient { world.client }
 

@@ -5,7 +5,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(4))) struct RestartTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct RestartTests {
     /// A time in which a client had one task: from before it asked for it until the server knew the end.
     private struct Span: Sendable {
         let content: Int

@@ -6,7 +6,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct RetryTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct RetryTests {
     private typealias Step = ScriptedServer.Step
 
     private let world: World

@@ -5,7 +5,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct SharingTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct SharingTests {
     @Test func waitsAndStreamsLeaveAConnectionForShortRequests() async throws {
         let world = try await World()
         let client = try world.other(EMQClient.Options(connections: 8))

@@ -4,7 +4,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct StrangeAnswerTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct StrangeAnswerTests {
     private func client(_ body: String) throws -> (ScriptedServer, EMQClient) {
         let server = try ScriptedServer([.answer(200, body)])
         return (server, try EMQClient(server.url, options: trusting(EMQClient.Options())))

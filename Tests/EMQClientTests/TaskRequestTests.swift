@@ -4,7 +4,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct TaskRequestTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct TaskRequestTests {
     private let world: World
     private var client: EMQClient { world.client }
 

@@ -5,7 +5,7 @@ import EMQClient
 import Support
 import Testing
 
-@Suite(.timeLimit(.minutes(2))) struct WorkerTests {
+@Suite(.byTurns, .timeLimit(.minutes(10))) struct WorkerTests {
     private struct Flaw: Error, CustomStringConvertible {
         let description: String
     }

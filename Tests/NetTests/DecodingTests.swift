@@ -5,7 +5,7 @@ import Testing
 
 @testable import Net
 
-@Suite(.timeLimit(.minutes(2)), .enabled(if: ClientRequest.canDecodeContent, "this system has no libz.so.1"))
+@Suite(.timeLimit(.minutes(10)), .enabled(if: ClientRequest.canDecodeContent, "this system has no libz.so.1"))
 struct DecodingTests {
     /// `hello, hello, hello` in gzip, zlib's format and bare deflate.
     private static let hello = [

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct AccessLogTests {
+@Suite(.blocking) struct AccessLogTests {
     private static let id = "AaH8ekX5cACuES467dOuXw"
 
     /// The lines of a server's requests, in the order of their ends, once there are so many.

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct AccessReloadTests {
+@Suite(.blocking) struct AccessReloadTests {
     private static let now: Int64 = 1_700_000_000_000
     private static let minute: Int64 = 60_000
 

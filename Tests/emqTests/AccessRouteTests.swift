@@ -5,7 +5,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct AccessRouteTests {
+@Suite(.blocking) struct AccessRouteTests {
     /// What each request needs, written down a second time, so that the table of routes cannot change unnoticed.
     private static let needs: [String: String] = [
         "POST /enqueue/NAME": "enqueue",

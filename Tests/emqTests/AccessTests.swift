@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct AccessTests {
+@Suite(.blocking) struct AccessTests {
     /// A token for everything in all queues, and one for everything in `orders/*`.
     private static let root = TestToken("root", Permission.allCases.map(\.name))
     private static let limited = TestToken("limited", Permission.allCases.map(\.name), queues: ["orders/*"])
@@ -192,7 +192,7 @@ import Testing
 }
 
 /// What emq says when it starts without tokens.
-@Suite struct AccessOptionsTests {
+@Suite(.blocking) struct AccessOptionsTests {
     @Test(.plainOnly("the printed addresses are plain")) func withoutTokensEmqWarnsOfOpenAddresses() throws {
         let server = try Server(["--addr", "0.0.0.0:0"])
         let line = try eventually("the warning") {

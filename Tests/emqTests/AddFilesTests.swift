@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct AddFilesTests {
+@Suite(.blocking) struct AddFilesTests {
     private let server: Server
     private let client: ClientProgram
 

@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct AdmissionTests {
+@Suite(.blocking) struct AdmissionTests {
     /// A server of 8 MB whose memory is used up; and the ids of the tasks in its queue `full`, the large ones first.
     private static func fullServer() throws -> (server: Server, client: Client, ids: [String]) {
         let server = try Server(["--addr", "127.0.0.1:0", "--max-memory", "8M"])

@@ -7,7 +7,7 @@ import Testing
 @testable import Delivery
 @testable import emq
 
-@Suite struct AlertTests {
+@Suite(.blocking) struct AlertTests {
     /// An alert as the response has it.
     private struct Alert: Equatable {
         let level: String

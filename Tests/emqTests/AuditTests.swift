@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct AuditTests {
+@Suite(.blocking) struct AuditTests {
     /// The lines of a server's log about changes, once there are so many, without their beginning, the port, and the
     /// digits of ids of operations. Those with `exception` do not count.
     private func lines(of server: Server, count: Int, except exception: String? = nil) throws -> [String] {

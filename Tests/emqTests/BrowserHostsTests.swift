@@ -5,7 +5,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct BrowserHostsTests {
+@Suite(.blocking) struct BrowserHostsTests {
     private func admits(_ host: String, _ hosts: BrowserHosts) -> Bool {
         let bytes = Array(host.utf8)
         return hosts.admits(bytes.span)

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct CheckTests {
+@Suite(.blocking) struct CheckTests {
     private func options(_ arguments: String...) throws -> CheckOptions {
         try CheckOptions(arguments) { _ in nil }
     }

@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct CircuitTests {
+@Suite(.blocking) struct CircuitTests {
     private let receiver: Receiver
     private let server: Server
 

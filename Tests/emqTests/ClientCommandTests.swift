@@ -21,7 +21,7 @@ struct ClientCase: CustomTestStringConvertible {
     var testDescription: String { words.joined(separator: " ") }
 }
 
-@Suite struct ClientCommandTests {
+@Suite(.blocking) struct ClientCommandTests {
     static let cases = [
         ClientCase(words: ["add", "q", "new"], queue: 1),
         ClientCase(words: ["add", "q", "it's [\"$HOME\"]"], queue: 1),

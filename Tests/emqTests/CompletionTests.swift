@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct CompletionTests {
+@Suite(.blocking) struct CompletionTests {
     private func words(_ line: String...) -> [String] {
         let commands = Command.all.filter { $0.section != .hidden }
         guard case .words(let words) = Completion.candidates(line, among: commands) else { return ["(no words)"] }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct ConfigurationCommandTests {
+@Suite(.blocking) struct ConfigurationCommandTests {
     private let server: Server
     private let client: ClientProgram
 

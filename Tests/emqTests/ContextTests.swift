@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct ContextTests {
+@Suite(.blocking) struct ContextTests {
     /// A home folder of its own.
     private let home = FileManager.default.temporaryDirectory.appending(path: "emq-home-\(UUID().uuidString)")
 
@@ -130,7 +130,7 @@ import Testing
     }
 }
 
-@Suite struct ClientSocketCommandTests {
+@Suite(.blocking) struct ClientSocketCommandTests {
     @Test(.plainOnly("without TLS, a socket's path is all that a client needs"))
     func commandsUseUnixSockets() throws {
         let path = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).sock").path
@@ -145,7 +145,7 @@ import Testing
     }
 }
 
-@Suite struct ErrorsCommandTests {
+@Suite(.blocking) struct ErrorsCommandTests {
     @Test func everyTypeIsExplained() {
         #expect(ErrorsCommand.explanations.map(\.type) == ProblemType.allCases)
         for explanation in ErrorsCommand.explanations {

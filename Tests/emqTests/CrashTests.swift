@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct CrashTests {
+@Suite(.blocking) struct CrashTests {
     private let server: Server
 
     init() throws { server = try Server() }

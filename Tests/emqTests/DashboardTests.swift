@@ -5,7 +5,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct DashboardTests {
+@Suite(.blocking) struct DashboardTests {
     /// The files of the folder, by their names.
     private static let folder: [String: String] = {
         let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()

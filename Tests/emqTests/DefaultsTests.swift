@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct DefaultsTests {
+@Suite(.blocking) struct DefaultsTests {
     @Test func aPatchChangesOnlyTheMembersThatItNames() throws {
         let server = try Server()
         func patch(_ json: String) throws -> String { try server.send("PATCH", "/config/q", json).body }

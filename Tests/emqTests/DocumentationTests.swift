@@ -8,7 +8,7 @@ import Testing
 @testable import Delivery
 @testable import emq
 
-@Suite struct DocumentationTests {
+@Suite(.blocking) struct DocumentationTests {
     /// A block of commands, and the answers printed below it.
     private struct Example {
         let commands: String

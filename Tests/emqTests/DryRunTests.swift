@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct DryRunTests {
+@Suite(.blocking) struct DryRunTests {
     @Test func aDryRunAnswersLikeTheChangeAndChangesNothing() throws {
         let server = try Server.pushing()
         let first = #"{"retry": 5, "push": {"url": "http://localhost:1/", "secret": "s"}}"#

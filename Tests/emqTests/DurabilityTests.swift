@@ -104,7 +104,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
     return (process.terminationStatus, output)
 }
 
-@Suite struct DurabilityTests {
+@Suite(.blocking) struct DurabilityTests {
     private let directory = DataDirectory()
 
     // MARK: Restarts

@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct EnqueueTests {
+@Suite(.blocking) struct EnqueueTests {
     let server: Server
 
     init() throws { server = try Server() }

@@ -82,7 +82,7 @@ private final class EventClient {
     }
 }
 
-@Suite struct EventsTests {
+@Suite(.blocking) struct EventsTests {
     @Test func aStreamHasEachAnswerAtOnceAndAgainWhenItHasChanged() throws {
         let server = try Server()
         let client = try EventClient(server, ["/peek/a?n=5", "/task/AaH8ekX5cACuES467dOuXw", "/peek/b"])

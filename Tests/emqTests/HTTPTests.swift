@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct HTTPTests {
+@Suite(.blocking) struct HTTPTests {
     let server: Server
 
     init() throws { server = try Server() }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct HiddenContentTests {
+@Suite(.blocking) struct HiddenContentTests {
     private let reader = TestToken("reader", ["read"])
     private let boss = TestToken("boss", Permission.allCases.map(\.name))
     /// Has `admin`, but not for the hidden queue.

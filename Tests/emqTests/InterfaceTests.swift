@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct InterfaceTests {
+@Suite(.blocking) struct InterfaceTests {
     let server: Server
 
     init() throws { server = try Server() }

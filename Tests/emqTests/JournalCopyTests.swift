@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct JournalCopyTests {
+@Suite(.blocking) struct JournalCopyTests {
     private let directory = DataDirectory()
 
     /// Copies while tasks come and go, so that segments begin and are deleted.

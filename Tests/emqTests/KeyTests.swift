@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct KeyTests {
+@Suite(.blocking) struct KeyTests {
     let server: Server
 
     init() throws { server = try Server() }

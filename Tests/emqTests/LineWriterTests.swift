@@ -63,7 +63,7 @@ extension LineWriter {
     }
 }
 
-@Suite struct LineWriterTests {
+@Suite(.blocking) struct LineWriterTests {
     @Test func linesComeWholeAndInOrder() throws {
         let pipe = try NarrowPipe()
         let writer = LineWriter(pipe.writing, notice: notice)

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct LogTests {
+@Suite(.blocking) struct LogTests {
     /// A clock and the lines of a log. It is used on one thread.
     private final class Page: @unchecked Sendable {
         var now: Int64 = 1_796_063_400_123

@@ -3,7 +3,7 @@
 import Support
 import Testing
 
-@Suite struct MemoryTests {
+@Suite(.blocking) struct MemoryTests {
     private static let megabyte = "{\"content\": \"\(String(repeating: "x", count: 1_000_000))\"}"
 
     /// Enqueues a megabyte at a time until the server refuses one, and returns how many it accepted.

@@ -14,7 +14,7 @@ extension Server {
     }
 }
 
-@Suite struct MetricsTests {
+@Suite(.blocking) struct MetricsTests {
     // MARK: What is counted
 
     @Test func tasksAreCountedFromTheBeginning() throws {

@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct MovingTests {
+@Suite(.blocking) struct MovingTests {
     let server: Server
 
     init() throws { server = try Server() }

@@ -6,7 +6,7 @@ import Testing
 @testable import Delivery
 @testable import emq
 
-@Suite struct OpenAPITests {
+@Suite(.blocking) struct OpenAPITests {
     private let contract = Contract.shared
 
     /// A request, for the name of a queue or a source, or an id.

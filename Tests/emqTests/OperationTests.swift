@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct OperationTests {
+@Suite(.blocking) struct OperationTests {
     let server: Server
 
     init() throws { server = try Server() }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct OriginalTests {
+@Suite(.blocking) struct OriginalTests {
     let server: VirtualServer
 
     init() throws { server = try VirtualServer(Adapters()) }

@@ -32,7 +32,7 @@ extension Response {
     }
 }
 
-@Suite struct ProblemTests {
+@Suite(.blocking) struct ProblemTests {
     private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
         .appending(path: "../..").standardizedFileURL
 

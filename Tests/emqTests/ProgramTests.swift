@@ -7,7 +7,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct ProgramTests {
+@Suite(.blocking) struct ProgramTests {
     @Test(arguments: [
         ["--adr", ":1"], ["--addr"], ["--addr", "8080"], ["--addr", ":99999"], ["--addr", "::1:80"],
         ["--addr", "unix:"], ["--addr", ":1", "serve"], ["hepl"], ["journal", "copy", "x"], ["help", "frobnicate"],

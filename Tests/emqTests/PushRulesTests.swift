@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct PushRulesTests {
+@Suite(.blocking) struct PushRulesTests {
     /// The JSON of a `request` that is refused, or of a `push` if `isPush`.
     struct Refusal: CustomTestStringConvertible {
         let status: Int

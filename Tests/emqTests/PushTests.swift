@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct PushTests {
+@Suite(.blocking) struct PushTests {
     private let receiver: Receiver
     private let server: Server
 

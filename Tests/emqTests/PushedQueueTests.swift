@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct PushedQueueTests {
+@Suite(.blocking) struct PushedQueueTests {
     private let receiver: Receiver
     private let server: Server
 

@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct QueueControlTests {
+@Suite(.blocking) struct QueueControlTests {
     let server: Server
 
     init() throws { server = try Server() }

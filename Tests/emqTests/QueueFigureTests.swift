@@ -5,7 +5,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct QueueFigureTests {
+@Suite(.blocking) struct QueueFigureTests {
     private let server: VirtualServer
 
     init() throws { server = try VirtualServer() }

@@ -5,7 +5,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct QueueGroupTests {
+@Suite(.blocking) struct QueueGroupTests {
     private let server: VirtualServer
 
     init() throws { server = try VirtualServer() }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct QueuePageTests {
+@Suite(.blocking) struct QueuePageTests {
     private func virtual() throws -> VirtualServer { try VirtualServer() }
 
     private func enqueue(_ server: VirtualServer, _ queue: String, count: Int = 1) throws {

@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct SearchTests {
+@Suite(.blocking) struct SearchTests {
     let server: Server
 
     init() throws { server = try Server() }

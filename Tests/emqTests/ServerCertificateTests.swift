@@ -7,7 +7,7 @@ import Testing
 
 @testable import emq
 
-@Suite(.enabled(if: Certificates.isAvailable, "skipped: the openssl tool is missing"))
+@Suite(.blocking, .enabled(if: Certificates.isAvailable, "skipped: the openssl tool is missing"))
 struct ServerCertificateTests {
     private static let second: Int64 = 1000
     private static let day: Int64 = 86_400_000

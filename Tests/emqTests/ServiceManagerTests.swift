@@ -25,7 +25,7 @@ private final class Mailbox {
     }
 }
 
-@Suite struct ServiceManagerTests {
+@Suite(.blocking) struct ServiceManagerTests {
     private let mailbox = Mailbox()
 
     @Test func aServerIsReadyWhenItsJournalIs() {

@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct SigningTests {
+@Suite(.blocking) struct SigningTests {
     private static let old = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     private static let new = "whsec_" + String(repeating: "A", count: 43) + "="
 

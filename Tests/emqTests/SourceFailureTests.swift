@@ -8,7 +8,7 @@ import Testing
 @testable import AMQP
 @testable import emq
 
-@Suite struct SourceRoomTests {
+@Suite(.blocking) struct SourceRoomTests {
     @Test func whileItsQueueIsPausedASourceWaits() throws {
         let (world, consumer) = try SourceWorld.consuming()
         try world.send("POST", "/pause/q")
@@ -149,7 +149,7 @@ import Testing
     }
 }
 
-@Suite struct SourceFailureTests {
+@Suite(.blocking) struct SourceFailureTests {
     @Test func afterAFailureASourceConnectsAgainAfterLongerAndLongerPauses() throws {
         let world = try SourceWorld()
         world.rabbit.opened = { $0.end("RabbitMQ is away") }
@@ -251,7 +251,7 @@ import Testing
     }
 }
 
-@Suite struct SourceChangeTests {
+@Suite(.blocking) struct SourceChangeTests {
     @Test func aPausedSourceHasNoConnection() throws {
         let (world, consumer) = try SourceWorld.consuming()
         try world.send("POST", "/pause/q")

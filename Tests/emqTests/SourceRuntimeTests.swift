@@ -7,7 +7,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct SourceRuntimeTests {
+@Suite(.blocking) struct SourceRuntimeTests {
     // MARK: Storing
 
     @Test func messagesBecomeTasksInTheirOrderAndAreAcknowledgedTogether() throws {

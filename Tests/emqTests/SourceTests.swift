@@ -47,7 +47,7 @@ private struct SourceServer {
     func detail(_ response: Response) throws -> String { try response.object["detail"] as? String ?? "" }
 }
 
-@Suite struct SourceTests {
+@Suite(.blocking) struct SourceTests {
     private static let status =
         #""state":"connecting","lag":null,"unacknowledged":0,"messages":0,"duplicates":0,"last_error":null,"#
         + #""last_error_at":null}"# + "\n"
@@ -299,7 +299,7 @@ private struct SourceServer {
 }
 
 /// Sources of the real program, across restarts. Their RabbitMQ is absent.
-@Suite(.enabled(if: Sources.flawOfSystem() == nil, "skipped: there is no librabbitmq here"))
+@Suite(.blocking, .enabled(if: Sources.flawOfSystem() == nil, "skipped: there is no librabbitmq here"))
 struct SourceRestartTests {
     private let directory = DataDirectory()
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct StrangeServerTests {
+@Suite(.blocking) struct StrangeServerTests {
     /// Runs a command against a server that gives each request the same answer.
     private func run(
         _ arguments: [String], answer: String, type: String = "application/json", status: String = "200 OK"

@@ -5,7 +5,7 @@ import Support
 import Testing
 
 @Suite(
-    .enabled(if: Certificates.isAvailable, "skipped: the openssl tool is missing"),
+    .blocking, .enabled(if: Certificates.isAvailable, "skipped: the openssl tool is missing"),
     .disabled(if: TestTLS.isOverTLS, "skipped: it needs plain servers as well"))
 struct TLSProgramTests {
     /// Starts a server with a certificate, at a port of 127.0.0.1 unless `addresses` says something else.

@@ -7,7 +7,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct TailTests {
+@Suite(.blocking) struct TailTests {
     private let server: Server
 
     init() throws { server = try Server() }

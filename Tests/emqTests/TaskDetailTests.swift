@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct TaskDetailTests {
+@Suite(.blocking) struct TaskDetailTests {
     let server: Server
 
     init() throws { server = try Server() }

@@ -7,7 +7,7 @@ import Testing
 @testable import Delivery
 @testable import emq
 
-@Suite struct TaskGroupTests {
+@Suite(.blocking) struct TaskGroupTests {
     /// The server's own interface in virtual time.
     private struct World {
         let server: VirtualServer

@@ -3,7 +3,7 @@
 import Foundation
 import Testing
 
-@Suite struct TaskLogTests {
+@Suite(.blocking) struct TaskLogTests {
     private let server: Server
 
     init() throws { server = try Server() }

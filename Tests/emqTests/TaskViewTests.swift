@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct TaskViewTests {
+@Suite(.blocking) struct TaskViewTests {
     private let server: Server
 
     init() throws { server = try Server() }

@@ -31,7 +31,7 @@ extension Server {
     }
 }
 
-@Suite struct TerminalTests {
+@Suite(.blocking) struct TerminalTests {
     private let server: Server
 
     init() throws { server = try Server() }
@@ -141,7 +141,7 @@ extension Server {
     }
 }
 
-@Suite struct TerminalTextTests {
+@Suite(.blocking) struct TerminalTextTests {
     @Test(arguments: [
         ("", 0), ("abc", 3), ("é", 1), ("e\u{301}", 1), ("日本語", 6), ("ｱ", 1), ("Ａ", 2), ("한글", 4),
         ("\u{1112}\u{1161}\u{11AB}", 2), ("🙂", 2), ("👍🏽", 2), ("👩‍👩‍👧", 6), ("❤️", 1), ("🇨🇭", 2), ("\u{200B}", 1),

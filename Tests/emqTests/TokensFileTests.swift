@@ -6,7 +6,7 @@ import UID
 
 @testable import emq
 
-@Suite struct TokensFileTests {
+@Suite(.blocking) struct TokensFileTests {
     private static let now: Int64 = 1_700_000_000_000
     private static let hash = String(repeating: "0", count: 64)
 

@@ -8,7 +8,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct TopTests {
+@Suite(.blocking) struct TopTests {
     private let server: Server
 
     init() throws {

@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct TraceTests {
+@Suite(.blocking) struct TraceTests {
     private static let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     private static let otherParent = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-00"
 

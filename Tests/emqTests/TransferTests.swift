@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct TransferTests {
+@Suite(.blocking) struct TransferTests {
     private let server: Server
     private let client: ClientProgram
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct WorkApplicationTests {
+@Suite(.blocking) struct WorkApplicationTests {
     private let server: Server
     private let site: WorkSite
     private let receiver: Receiver

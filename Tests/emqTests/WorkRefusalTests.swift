@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct WorkRefusalTests {
+@Suite(.blocking) struct WorkRefusalTests {
     private let receiver: Receiver
     private let ok = Step.answer("200 OK", "{}")
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct WorkStoppingTests {
+@Suite(.blocking) struct WorkStoppingTests {
     private let server: Server
     private let site: WorkSite
     private let marker = Scratch()

@@ -6,7 +6,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct WorkTests {
+@Suite(.blocking) struct WorkTests {
     private let server: Server
     private let site: WorkSite
 

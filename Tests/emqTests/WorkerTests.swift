@@ -5,7 +5,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct WorkerTests {
+@Suite(.blocking) struct WorkerTests {
     let server: Server
 
     init() throws { server = try Server() }

@@ -7,7 +7,7 @@ import Testing
 
 @testable import emq
 
-@Suite struct AdaptersTests {
+@Suite(.blocking) struct AdaptersTests {
     @Test func allFourSystemsAreServedBesideEmqItself() throws {
         let receiver = try Receiver()
         let file = FileManager.default.temporaryDirectory.appending(path: "emq-\(UUID().uuidString).ini")

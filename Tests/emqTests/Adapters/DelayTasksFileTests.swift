@@ -7,7 +7,7 @@ import Testing
 
 @testable import emq
 
-@Suite final class DelayTasksFileTests {
+@Suite(.blocking) final class DelayTasksFileTests {
     private let folder: URL
 
     init() throws {

@@ -61,7 +61,7 @@ private let options = ["--addr", "127.0.0.1:0", "--delay-tasks", "127.0.0.1:0"]
 /// A time in whole seconds.
 private func seconds(fromNow seconds: Double) -> Int { Int(Date().timeIntervalSince1970 + seconds) }
 
-@Suite struct DelayTasksTests {
+@Suite(.blocking) struct DelayTasksTests {
     private let receiver: Receiver
 
     init() throws { receiver = try Receiver() }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct HtqTests {
+@Suite(.blocking) struct HtqTests {
     private let receiver: Receiver
     private let htq: HtqServer
 

@@ -6,7 +6,7 @@ import Net
 import Support
 import Testing
 
-@Suite struct HttpqueueTests {
+@Suite(.blocking) struct HttpqueueTests {
     private let receiver: Receiver
     private let server: Server
 

@@ -4,7 +4,7 @@ import Foundation
 import Support
 import Testing
 
-@Suite struct TaskqueueProgramTests {
+@Suite(.blocking) struct TaskqueueProgramTests {
     private let folder: URL
     private let receiver: Receiver
 
