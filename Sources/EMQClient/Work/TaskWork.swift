@@ -65,16 +65,19 @@ final class TaskWork: Sendable {
     private let client: EMQClient
     private let state = Locked(State())
 
-    init(_ task: EMQTask, _ client: EMQClient) { (self.task, self.client) = (task, client) }
+    /// Holds the task until `report`. The work may begin late, if other work occupies all threads.
+    init(_ task: EMQTask, _ client: EMQClient) {
+        (self.task, self.client) = (task, client)
+        client.loop.async { [weak self] transmitter in
+            transmitter.keeper.keep(task.receipt, milliseconds: task.leaseMilliseconds) { [weak self] in self?.lose() }
+        }
+    }
 
-    /// Does the work, and holds the task meanwhile and after it, until `report`.
+    /// Does the work.
     nonisolated(nonsending) func run<Result: Sendable>(
         _ body: @escaping @Sendable (EMQTask) async throws -> Result
     ) async -> Swift.Result<Result, any Error> {
         let task = task
-        client.loop.async { [weak self] transmitter in
-            transmitter.keeper.keep(task.receipt, milliseconds: task.leaseMilliseconds) { [weak self] in self?.lose() }
-        }
         // A Swift task of its own, so that a lost lease cancels nothing else.
         let work = Task { try await body(task) }
         let isLost = state.with { state in
