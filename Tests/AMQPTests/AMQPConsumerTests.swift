@@ -10,7 +10,7 @@ import Testing
 /// Whether the library is there.
 private let hasLibrary = if case .success = RabbitMQ.system { true } else { false }
 
-@Suite(.enabled(if: hasLibrary, "skipped: there is no librabbitmq here"))
+@Suite(.blocking, .enabled(if: hasLibrary, "skipped: there is no librabbitmq here"))
 struct AMQPConsumerTests {
     private let listener: TestSocket
 

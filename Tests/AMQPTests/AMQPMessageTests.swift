@@ -2,11 +2,12 @@
 
 import CLibraries
 import Foundation
+import Support
 import Testing
 
 @testable import AMQP
 
-@Suite struct AMQPMessageTests {
+@Suite(.blocking) struct AMQPMessageTests {
     /// Memory for what the library would have decoded.
     private final class Arena {
         private var blocks: [UnsafeMutableRawPointer] = []

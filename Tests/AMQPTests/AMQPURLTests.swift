@@ -1,9 +1,10 @@
 // URLs of RabbitMQ.
 
 import AMQP
+import Support
 import Testing
 
-@Suite struct AMQPURLTests {
+@Suite(.blocking) struct AMQPURLTests {
     private func read(_ text: String) throws(AMQPURLError) -> AMQPURL { try AMQPURL(Array(text.utf8).span) }
 
     @Test(arguments: [

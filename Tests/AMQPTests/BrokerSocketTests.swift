@@ -164,7 +164,7 @@ extension TestSocket {
     }
 }
 
-@Suite struct BrokerSocketTests {
+@Suite(.blocking) struct BrokerSocketTests {
     @Test func aPlainConnectionCarriesBytesUntilBothOwnersHaveClosedIt() throws {
         let (socket, peer) = try Broker().connect()
         #expect(fcntl(socket.descriptor, F_GETFL) & O_NONBLOCK != 0)
@@ -256,7 +256,7 @@ extension TestSocket {
 }
 
 /// What needs TLS or works through the relay.
-@Suite(.enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3 here"))
+@Suite(.blocking, .enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3 here"))
 struct SecureBrokerSocketTests {
     @Test func itFailsWhenTheNetworkDropsPackets() throws { try expectAUserTimeout(Broker(.good)) }
 

@@ -2,11 +2,12 @@
 
 import Foundation
 import Net
+import Support
 import Testing
 
 @testable import AMQP
 
-@Suite struct DetachedThreadTests {
+@Suite(.blocking) struct DetachedThreadTests {
     private typealias GetAttributes = @convention(c) (pthread_t, UnsafeMutablePointer<pthread_attr_t>) -> Int32
 
     /// The size of the stack of the thread that calls, in bytes; 0 if the system does not say.

@@ -13,7 +13,7 @@ private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 private let failure = "HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"
 private let gone = "HTTP/1.1 410 X\r\nContent-Length: 4\r\n\r\nleft"
 
-@Suite("Circuit breaker")
+@Suite("Circuit breaker", .blocking)
 struct CircuitTests {
     /// Three failures in a row open it for a minute.
     private func push(

@@ -57,7 +57,7 @@ private final class TestCourier: Courier {
 
 private let ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
-@Suite("Couriers")
+@Suite("Couriers", .blocking)
 struct CourierTests {
     private func withCourier(
         _ courier: TestCourier = TestCourier(), _ body: (TestCourier, World, isolated Broker) throws -> Void

@@ -8,7 +8,7 @@ import UID
 @testable import Delivery
 @testable import Net
 
-@Suite("Delivery")
+@Suite("Delivery", .blocking)
 struct DeliveryTests {
     // MARK: Requests
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Delivery
 
-@Suite("Destination policy")
+@Suite("Destination policy", .blocking)
 struct DestinationPolicyTests {
     /// The reason why an address is not allowed, at a port without a listener.
     private func refusal(

@@ -8,7 +8,7 @@ import UID
 @testable import Delivery
 @testable import Net
 
-@Suite("Attempts in flight")
+@Suite("Attempts in flight", .blocking)
 struct InFlightTests {
     // MARK: Concurrency, rates, fairness
 

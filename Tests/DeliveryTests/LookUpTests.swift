@@ -3,6 +3,7 @@
 
 import Foundation
 import Queues
+import Support
 import Synchronization
 import Testing
 import UID
@@ -10,7 +11,7 @@ import UID
 @testable import Delivery
 @testable import Net
 
-@Suite struct LookUpTests {
+@Suite(.blocking) struct LookUpTests {
     private final class Clock: Sendable {
         let now = Atomic<Int64>(1_000_000)
     }

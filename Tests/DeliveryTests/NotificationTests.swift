@@ -8,7 +8,7 @@ import UID
 @testable import Delivery
 @testable import Net
 
-@Suite("Dead-letter notifications")
+@Suite("Dead-letter notifications", .blocking)
 struct NotificationTests {
     @Test("A dead-letter notification is a task of the same queue, signed like others; its own death causes none")
     func deaths() throws {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Delivery
 
-@Suite("Pacing")
+@Suite("Pacing", .blocking)
 struct PacingTests {
     @Test(
         "A rate is a number and a unit",

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Delivery
 
-@Suite("SHA-256")
+@Suite("SHA-256", .blocking)
 struct SHA256Tests {
     @Test(
         "The vectors of FIPS 180-4",

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Delivery
 
-@Suite("Signatures")
+@Suite("Signatures", .blocking)
 struct SignatureTests {
     @Test(
         "The vectors of RFC 4231",

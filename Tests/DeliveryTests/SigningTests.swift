@@ -12,7 +12,7 @@ import UID
 private let first = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 private let second = "whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB"
 
-@Suite("Signing")
+@Suite("Signing", .blocking)
 struct SigningTests {
     private func signed(_ signature: Signature, _ secrets: [String], id: UID, at time: Int64, body: String) -> String {
         var fields: [UInt8] = []

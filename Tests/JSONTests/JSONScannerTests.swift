@@ -133,7 +133,7 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
     ([0xC2, 0x80, 0x80], 2), ([0xF1, 0x80, 0x80, 0x80, 0x80], 4),
 ]
 
-@Suite struct JSONScannerTests {
+@Suite(.blocking) struct JSONScannerTests {
     @Test(arguments: validDocuments) func accepts(_ document: String) {
         #expect(scan(document).error == nil)
         #expect(scan(document) == NaiveParser.parse(Array(document.utf8)))

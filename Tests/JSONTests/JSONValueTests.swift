@@ -5,7 +5,7 @@ import Testing
 
 @testable import JSON
 
-@Suite struct JSONNumberTests {
+@Suite(.blocking) struct JSONNumberTests {
     @Test(arguments: [
         ("0", 0), ("-0", 0), ("-0.0e5", 0), ("1", 1), ("-1", -1), ("1e3", 1000), ("1.0", 1), ("1.50e1", 15),
         ("1000e-3", 1), ("0.001e3", 1), ("-2.5E+1", -25), ("100e-2", 1), ("9007199254740993", 9_007_199_254_740_993),
@@ -118,7 +118,7 @@ import Testing
     }
 }
 
-@Suite struct JSONStringTests {
+@Suite(.blocking) struct JSONStringTests {
     private func decoded(_ text: String) -> String? {
         var output = Array("before:".utf8)
         let isDecoded = JSONValue.decodeString(Array(text.utf8).span, into: &output)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import JSON
 
-@Suite struct JSONWriterTests {
+@Suite(.blocking) struct JSONWriterTests {
     private func written(_ write: (inout [UInt8]) -> Void) -> String {
         var output: [UInt8] = []
         write(&output)

@@ -1,9 +1,10 @@
 // The search for the end of a string in JSON: by the CPU's instructions, and by the code for CPUs without them.
 
 import CLinux
+import Support
 import Testing
 
-@Suite struct PlainPrefixTests {
+@Suite(.blocking) struct PlainPrefixTests {
     @Test(arguments: [0, 0x1F, 0x20, 0x21, 0x22, 0x23, 0x5B, 0x5C, 0x5D, 0x7E, 0x7F, 0x80, 0xC3, 0xFF] as [UInt8])
     func specialBytesAreFoundWhereverTheyAre(byte: UInt8) {
         let isSpecial = byte < 0x20 || byte > 0x7F || byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "\\")

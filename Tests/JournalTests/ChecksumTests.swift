@@ -1,11 +1,12 @@
 // The checksum, against the vectors of RFC 3720, B.4.
 
 import CLinux
+import Support
 import Testing
 
 @testable import Journal
 
-@Suite struct ChecksumTests {
+@Suite(.blocking) struct ChecksumTests {
     private static let read: [UInt8] =
         [0x01, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0x14, 0, 0, 0, 0x18]
         + [0x28, 0, 0, 0, 0, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0]

@@ -67,7 +67,7 @@ private final class BusyFile: DiskFile, @unchecked Sendable {
     func sync() throws(LogError) { throw disk.unexpected }
 }
 
-@Suite struct CopyTests {
+@Suite(.blocking) struct CopyTests {
     /// A log's writer, and what its deletions allow.
     private final class Writer {
         var model: Model

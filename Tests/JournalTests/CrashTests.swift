@@ -5,7 +5,7 @@ import Testing
 
 @testable import Journal
 
-@Suite struct CrashTests {
+@Suite(.blocking) struct CrashTests {
     /// Crashes at each operation of a random run, then again while recovery cleans up, and then continues.
     @Test(arguments: 0..<max(2, testOperations / 80_000)) func recoversFromACrashAtEveryOperation(part: Int) throws {
         let seed = SeededRandom.runSeed &+ UInt64(part)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Journal
 
-@Suite struct DamageTests {
+@Suite(.blocking) struct DamageTests {
     /// Makes a log whose frames fill three segments, in batches of two.
     private func makeLog(random: inout SeededRandom, syncing: Bool = true) throws -> (SimulatedDisk, Model) {
         let disk = SimulatedDisk(seed: random.next())

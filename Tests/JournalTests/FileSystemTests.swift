@@ -6,7 +6,7 @@ import Testing
 
 @testable import Journal
 
-@Suite struct FileSystemTests {
+@Suite(.blocking) struct FileSystemTests {
     private static var configuration: LogConfiguration {
         var configuration = LogConfiguration()
         configuration.segmentByteCount = 64 << 10

@@ -9,7 +9,7 @@ import UID
 @testable import Journal
 @testable import Queues
 
-@Suite struct GoldenTests {
+@Suite(.blocking) struct GoldenTests {
     /// The versions of the journal, and the time at which to read each: right after it was made, in milliseconds.
     static let versions: [(version: UInt32, now: Int64)] = [(2, 1_795_876_557_174), (4, 1_795_882_142_517)]
 

@@ -9,7 +9,7 @@ import UID
 
 @testable import Journal
 
-@Suite struct JournalTests {
+@Suite(.blocking) struct JournalTests {
     /// The machine crashes at any operation, also during recovery, in several lives in a row.
     @Test(arguments: 0..<4) func bringsBackWhatWasSafe(part: Int) throws {
         let runs = max(1, testOperations / 40_000)

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Journal
 
-@Suite struct LogHelperTests {
+@Suite(.blocking) struct LogHelperTests {
     /// A clock that advances at each reading, so that no two readings are in the same millisecond.
     private final class Clock: Sendable {
         private let ticks = Atomic<Int64>(1)

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Journal
 
-@Suite struct LogTests {
+@Suite(.blocking) struct LogTests {
     private static func configuration(_ mode: LogConfiguration.SyncMode = .always) -> LogConfiguration {
         var configuration = LogConfiguration()
         configuration.segmentByteCount = 64 << 10

@@ -8,7 +8,7 @@ import UID
 
 @testable import Journal
 
-@Suite struct TornTailTests {
+@Suite(.blocking) struct TornTailTests {
     private static let page = 4096
     /// Whether to test many pages and the largest frames, which takes long.
     private static let isThorough = testOperations >= 10_000_000

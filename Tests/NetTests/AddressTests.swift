@@ -1,10 +1,11 @@
 // The addresses that users write in options.
 
+import Support
 import Testing
 
 @testable import Net
 
-@Suite struct AddressTests {
+@Suite(.blocking) struct AddressTests {
     @Test(arguments: [
         (":8080", Address.tcp(host: "", port: 8080)), ("localhost:0", .tcp(host: "localhost", port: 0)),
         ("127.0.0.1:65535", .tcp(host: "127.0.0.1", port: 65535)), ("[::1]:80", .tcp(host: "::1", port: 80)),

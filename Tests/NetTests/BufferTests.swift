@@ -5,7 +5,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct BufferTests {
+@Suite(.blocking) struct BufferTests {
     private func contents(_ buffer: borrowing Buffer) -> [UInt8] { buffer.span.indices.map { buffer.span[$0] } }
 
     @Test func anEmptyBufferOwnsNothing() {

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Net
 
-@Suite(.timeLimit(.minutes(10))) struct ClientConnectionTests {
+@Suite(.blocking, .timeLimit(.minutes(10))) struct ClientConnectionTests {
     // MARK: Reuse
 
     @Test func connectionsAreUsedAgain() throws {

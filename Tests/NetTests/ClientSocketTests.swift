@@ -6,7 +6,7 @@ import Testing
 
 @testable import Net
 
-@Suite(.timeLimit(.minutes(10))) struct ClientSocketTests {
+@Suite(.blocking, .timeLimit(.minutes(10))) struct ClientSocketTests {
     /// A directory for the sockets of one test.
     private final class Directory {
         let url = FileManager.default.temporaryDirectory.appending(path: "emq-" + UUID().uuidString)

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Net
 
-@Suite(.timeLimit(.minutes(10))) struct ClientStreamingTests {
+@Suite(.blocking, .timeLimit(.minutes(10))) struct ClientStreamingTests {
     private static let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     /// A client that has sent a request for a stream, and the server's side of its connection.

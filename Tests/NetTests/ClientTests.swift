@@ -7,7 +7,7 @@ import Testing
 
 @testable import Net
 
-@Suite(.timeLimit(.minutes(10))) struct ClientTests {
+@Suite(.blocking, .timeLimit(.minutes(10))) struct ClientTests {
     // MARK: One exchange
 
     @Test func sendsWhatItIsGivenAndReportsWhatComes() throws {

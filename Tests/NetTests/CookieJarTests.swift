@@ -1,10 +1,11 @@
 // Which cookies of a redirect are kept, and where they are sent (RFC 6265).
 
+import Support
 import Testing
 
 @testable import Net
 
-@Suite struct CookieJarTests {
+@Suite(.blocking) struct CookieJarTests {
     /// The Cookie line for `target` after each of `fields` was set at `origin`.
     private func cookies(
         _ fields: String..., from origin: String = "http://a.example/d/e", at target: String

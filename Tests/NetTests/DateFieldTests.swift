@@ -1,10 +1,11 @@
 // How HTTP dates are written and read.
 
+import Support
 import Testing
 
 @testable import Net
 
-@Suite struct DateFieldTests {
+@Suite(.blocking) struct DateFieldTests {
     @Test(arguments: [
         (Int64(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT"), (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
         (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"), (4_107_542_399, "Sun, 28 Feb 2100 23:59:59 GMT"),

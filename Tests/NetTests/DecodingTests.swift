@@ -1,11 +1,13 @@
 // Bodies in gzip and deflate are unpacked by the system's zlib.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
 
-@Suite(.timeLimit(.minutes(10)), .enabled(if: ClientRequest.canDecodeContent, "this system has no libz.so.1"))
+@Suite(
+    .blocking, .timeLimit(.minutes(10)), .enabled(if: ClientRequest.canDecodeContent, "this system has no libz.so.1"))
 struct DecodingTests {
     /// `hello, hello, hello` in gzip, zlib's format and bare deflate.
     private static let hello = [

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct HTTPServerTests {
+@Suite(.blocking) struct HTTPServerTests {
     private func socketPath() -> String {
         FileManager.default.temporaryDirectory.appending(path: UUID().uuidString).path
     }

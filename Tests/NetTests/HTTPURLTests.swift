@@ -1,12 +1,13 @@
 // The client's URLs: which are accepted, which are refused and why, and how references are resolved.
 
+import Support
 import Testing
 
 @testable import Net
 
 private func url(_ text: String) throws -> HTTPURL { try HTTPURL(Array(text.utf8).span) }
 
-@Suite struct HTTPURLTests {
+@Suite(.blocking) struct HTTPURLTests {
     @Test(arguments: [
         ("http://example.com", "example.com", 80, "/", "example.com"),
         ("HTTP://Example.COM:8080/A/b?C=d", "example.com", 8080, "/A/b?C=d", "example.com:8080"),

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct HeadCacheTests {
+@Suite(.blocking) struct HeadCacheTests {
     /// What matters of a parsed request.
     private struct Parsed: Equatable {
         var key: UInt64 = 0

@@ -7,7 +7,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct HoldingTests {
+@Suite(.blocking) struct HoldingTests {
     /// The bodies of some answers, in order.
     private func bodies(_ answers: String) -> [String] {
         answers.split(separator: "HTTP/1.1 200 OK\r\n").map { answer in

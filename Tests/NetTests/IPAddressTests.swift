@@ -1,10 +1,11 @@
 // Which texts are IP addresses, and how they are written.
 
+import Support
 import Testing
 
 @testable import Net
 
-@Suite("IP addresses")
+@Suite("IP addresses", .blocking)
 struct IPAddressTests {
     @Test(
         "An address is read and written in its canonical form",

@@ -1,11 +1,12 @@
 // How many names are looked up at once, and for which groups.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
 
-@Suite struct LookUpTests {
+@Suite(.blocking) struct LookUpTests {
     private let clock = TestClock()
     private let gate = DispatchSemaphore(value: 0)
     private let begun = DispatchSemaphore(value: 0)

@@ -180,7 +180,7 @@ private let cases: [(String, Parsed)] = [
     ("POST / HTTP/1.0\r\nExpect: tea\r\n\r\n", request("POST", "/", authority: "")),
 ]
 
-@Suite struct RequestParserTests {
+@Suite(.blocking) struct RequestParserTests {
     @Test func everyCaseInOnePiece() {
         for (text, expected) in cases { #expect(parse(text) == expected, "\(text.debugDescription)") }
     }

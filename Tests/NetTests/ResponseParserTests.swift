@@ -159,7 +159,7 @@ private let cases: [(String, Parsed)] = [
     ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n", .refused),
 ]
 
-@Suite struct ResponseParserTests {
+@Suite(.blocking) struct ResponseParserTests {
     @Test func everyCaseInOnePiece() {
         for (text, expected) in cases { #expect(parse([Array(text.utf8)]) == expected, "\(text.debugDescription)") }
     }

@@ -1,11 +1,12 @@
 // How answers are written, whatever length was estimated, and which of them are known to have arrived.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
 
-@Suite struct ResponseStreamTests {
+@Suite(.blocking) struct ResponseStreamTests {
     private let dates = DateField()
 
     init() { dates.update(unixMilliseconds: 784_111_777_000) }

@@ -1,9 +1,10 @@
 // The URL of a server as users write it.
 
 import Net
+import Support
 import Testing
 
-@Suite struct ServerURLTests {
+@Suite(.blocking) struct ServerURLTests {
     @Test(arguments: [
         ("localhost:8080", "http://localhost:8080"), ("http://a.example/emq//", "http://a.example/emq"),
         ("https://a.example:8443", "https://a.example:8443"), ("http://[::1]:80", "http://[::1]:80"),

@@ -6,7 +6,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct ShortageTests {
+@Suite(.blocking) struct ShortageTests {
     /// The kernel buffers megabytes in each direction; the larger a request and its answer, the fewer fill that.
     private static let request = Array(
         "GET /large?5000 HTTP/1.1\r\nHost: h\r\nA: \(String(repeating: "a", count: 900))\r\n\r\n".utf8)

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct StreamTests {
+@Suite(.blocking) struct StreamTests {
     /// Begins a stream, and returns its ticket.
     private func begin(_ peer: Peer, _ server: TestServer) throws -> Ticket {
         peer.sendGet("/stream")

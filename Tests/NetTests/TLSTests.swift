@@ -6,7 +6,7 @@ import Testing
 
 @testable import Net
 
-@Suite(.timeLimit(.minutes(10)), .enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3 here"))
+@Suite(.blocking, .timeLimit(.minutes(10)), .enabled(if: TestTLS.isAvailable, "skipped: there is no OpenSSL 3 here"))
 struct TLSTests {
     // MARK: The client
 

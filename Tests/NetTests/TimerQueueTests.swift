@@ -5,7 +5,7 @@ import Testing
 
 @testable import Net
 
-@Suite struct TimerQueueTests {
+@Suite(.blocking) struct TimerQueueTests {
     @Test func itAgreesWithAListThatIsSearched() {
         var random = SeededRandom()
         let sources = (0..<60).map { _ in EventSource() }

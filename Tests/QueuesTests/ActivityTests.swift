@@ -1,11 +1,12 @@
 // What has happened to all tasks, and walks through all queues.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct ActivityTests {
+@Suite(.blocking) struct ActivityTests {
     @Test func totalsAreThoseOfAllQueuesAndOutliveThem() throws {
         try withSendingBroker { broker in
             try broker.add(1, to: "a")

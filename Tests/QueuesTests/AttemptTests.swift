@@ -1,11 +1,12 @@
 // What a task remembers of its attempts.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct AttemptTests {
+@Suite(.blocking) struct AttemptTests {
     /// A task's attempts, each as a text such as `1 failed 10-20 host-7: no`.
     private func attempts(_ number: UInt64, _ broker: isolated Broker, now: Int64 = 0) -> [String]? {
         broker.withTask(id: UID(high: number, low: number), now: now) { task in

@@ -6,7 +6,7 @@ import UID
 
 @testable import Queues
 
-@Suite struct BrokerModelTests {
+@Suite(.blocking) struct BrokerModelTests {
     /// Few tasks, queues and waiters make rare coincidences frequent. Everything is checked after every operation.
     @Test(arguments: 0..<8) func smallBrokersMatchTheModel(part: Int) async throws {
         for life in 0..<max(1, testOperations / 20_000) {

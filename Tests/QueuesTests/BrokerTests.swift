@@ -1,11 +1,12 @@
 // What callers of the broker observe.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct BrokerTests {
+@Suite(.blocking) struct BrokerTests {
     // MARK: Taking
 
     @Test func tasksComeOutInTheOrderTheyWentIn() throws {

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Queues
 
-@Suite struct ContentHeapTests {
+@Suite(.blocking) struct ContentHeapTests {
     /// Bytes that tell one content from another.
     private func bytes(_ count: Int, seed: Int) -> [UInt8] {
         (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7 &+ seed) }

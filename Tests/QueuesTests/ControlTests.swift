@@ -1,11 +1,12 @@
 // Whole queues: pausing, purging, kicking, moving, counting and configuring them.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct ControlTests {
+@Suite(.blocking) struct ControlTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     // MARK: Actions

@@ -1,11 +1,12 @@
 // Leases that run out: how they are counted, and how many may.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct CrashTests {
+@Suite(.blocking) struct CrashTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     private func crashes(_ number: UInt64, _ broker: isolated Broker, now: Int64) -> UInt32? {

@@ -1,11 +1,12 @@
 // The defaults for all queues, and the backoff when nothing sets one.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct DefaultsTests {
+@Suite(.blocking) struct DefaultsTests {
     private static let defaults: QueueConfiguration = {
         var defaults = QueueConfiguration()
         (defaults.leaseMilliseconds, defaults.expiry, defaults.priority) = (7000, .never, 3)

@@ -6,7 +6,7 @@ import UID
 
 @testable import Queues
 
-@Suite struct FullModelTests {
+@Suite(.blocking) struct FullModelTests {
     /// Few of everything makes rare coincidences frequent. Everything is checked after every operation.
     @Test(arguments: 0..<8) func brokersMatchTheFullModel(part: Int) async throws {
         for life in 0..<max(1, testOperations / 200_000) {

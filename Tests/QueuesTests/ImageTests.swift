@@ -1,12 +1,13 @@
 // Images: their bytes, that no field is missing, and that fields of newer programs are refused.
 
 import Bytes
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct ImageTests {
+@Suite(.blocking) struct ImageTests {
     // MARK: Every field
 
     /// Compares what was written with what was read, field by field.

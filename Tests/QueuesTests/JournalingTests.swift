@@ -1,11 +1,12 @@
 // What tasks keep across a restart: leases, expiries, keys, and purges in progress.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct JournalingTests {
+@Suite(.blocking) struct JournalingTests {
     private static let second: Int64 = 1000
 
     private func add(

@@ -1,11 +1,12 @@
 // Keys that outlive their tasks, and what counts towards a queue's maximum length.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct KeptKeyTests {
+@Suite(.blocking) struct KeptKeyTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     private func holder(_ key: [UInt8], on broker: isolated Broker, now: Int64 = 0) throws -> KeyHolder? {

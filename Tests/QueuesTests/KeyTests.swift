@@ -1,11 +1,12 @@
 // Keys, each of which at most one unfinished task of a queue has; and batches.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct KeyTests {
+@Suite(.blocking) struct KeyTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     // MARK: Keys

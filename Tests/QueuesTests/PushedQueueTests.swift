@@ -1,11 +1,12 @@
 // Queues whose tasks are sent: moving tasks between queues, changing configurations, and restarts.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct PushedQueueTests {
+@Suite(.blocking) struct PushedQueueTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     // MARK: Whole queues

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Queues
 
-@Suite struct QueueListingTests {
+@Suite(.blocking) struct QueueListingTests {
     /// Makes a list in slices of `steps`, and calls `between` between them.
     private func list(
         by order: QueueOrder, steps: Int, of broker: isolated Broker,

@@ -24,7 +24,7 @@ func history(
     broker.history(interval, of: Array(name.utf8).span, now: now)
 }
 
-@Suite struct SamplingTests {
+@Suite(.blocking) struct SamplingTests {
     @Test(arguments: [1, 1000])
     func ratesAreThoseOfTheLastMinute(steps: Int) throws {
         try withBroker(now: 60_000) { broker in
@@ -193,7 +193,7 @@ func withChecksum(_ image: [UInt8]) -> [UInt8] {
     return rest + (0..<8).map { UInt8(truncatingIfNeeded: sum >> UInt64(56 - 8 * $0)) }
 }
 
-@Suite struct HistoryImageTests {
+@Suite(.blocking) struct HistoryImageTests {
     /// The image of a broker with a history, made at `end`.
     private func image(end: Int64) throws -> [UInt8] {
         nonisolated(unsafe) var image: [UInt8] = []

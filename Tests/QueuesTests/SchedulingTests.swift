@@ -1,11 +1,12 @@
 // When tasks are dispatched, and in which order: delays, priorities, retries, dead tasks.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct SchedulingTests {
+@Suite(.blocking) struct SchedulingTests {
     // MARK: Delays
 
     @Test func aDelayedTaskIsDispatchedWhenItsDelayIsOver() throws {

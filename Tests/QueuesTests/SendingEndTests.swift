@@ -1,11 +1,12 @@
 // How sending a task ends: failures, cancellations, replacements, results and deaths.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct SendingEndTests {
+@Suite(.blocking) struct SendingEndTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     // MARK: Failures

@@ -1,11 +1,12 @@
 // Pushed tasks: which tasks the sender gets, and when.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct SendingTests {
+@Suite(.blocking) struct SendingTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     // MARK: Who gets what

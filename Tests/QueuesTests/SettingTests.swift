@@ -1,10 +1,11 @@
 // Settings: their limits, and that they survive restarts.
 
+import Support
 import Testing
 
 @testable import Queues
 
-@Suite struct SettingTests {
+@Suite(.blocking) struct SettingTests {
     private func name(_ text: String) -> [UInt8] { Array(text.utf8) }
 
     private func settings(of broker: isolated Broker) -> [String] {

@@ -1,11 +1,12 @@
 // Single tasks: their results and records; moving, releasing and cancelling them.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct SingleTaskTests {
+@Suite(.blocking) struct SingleTaskTests {
     private func id(_ number: UInt64) -> UID { UID(high: number, low: number) }
 
     private func result(_ number: UInt64, _ broker: isolated Broker, now: Int64 = 0) -> [UInt8]? {

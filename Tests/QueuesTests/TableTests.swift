@@ -1,10 +1,11 @@
 // The table of records, without a broker.
 
+import Support
 import Testing
 
 @testable import Queues
 
-@Suite struct TableTests {
+@Suite(.blocking) struct TableTests {
     private struct Record: TableRecord {
         var key: UInt32 = 0
         /// An object that the table must retain and release correctly.

@@ -1,11 +1,12 @@
 // The census of tasks, and the table of workers.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct TaskCensusTests {
+@Suite(.blocking) struct TaskCensusTests {
     /// A complete census, made in slices of so many steps.
     private func census(
         of broker: isolated Broker, now: Int64 = 0, slice: Int = .max, maximumCount: Int = TaskCensus.maximumGroups,

@@ -1,10 +1,11 @@
 // Which line of an error stands for it.
 
+import Support
 import Testing
 
 @testable import Queues
 
-@Suite struct TaskErrorTests {
+@Suite(.blocking) struct TaskErrorTests {
     private static let header = "Traceback (most recent call last):"
 
     private func summary(_ error: String) -> String {

@@ -1,12 +1,13 @@
 // Operations on some tasks of a queue: which tasks a filter selects, restarts, and stopping.
 
 import Bytes
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct TaskFilterTests {
+@Suite(.blocking) struct TaskFilterTests {
     private func filter(_ change: (inout TaskFilter) -> Void) -> TaskFilter {
         var filter = TaskFilter(time: 1000)
         change(&filter)

@@ -1,11 +1,12 @@
 // What a task's command printed: the log of the last attempt that has ended.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct TaskLogTests {
+@Suite(.blocking) struct TaskLogTests {
     private func reference(_ number: UInt64) -> TaskReference { TaskReference(id: UID(high: number, low: number)) }
 
     private func log(_ number: UInt64, _ broker: isolated Broker, now: Int64 = 0) -> String? {

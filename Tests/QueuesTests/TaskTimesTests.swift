@@ -6,7 +6,7 @@ import UID
 
 @testable import Queues
 
-@Suite struct TaskTimesTests {
+@Suite(.blocking) struct TaskTimesTests {
     private static let start: Int64 = 3_000_000
 
     /// What a point has of times, in milliseconds.

@@ -1,10 +1,11 @@
 // The timing wheel compared with a sorted array.
 
+import Support
 import Testing
 
 @testable import Queues
 
-@Suite struct TimingWheelTests {
+@Suite(.blocking) struct TimingWheelTests {
     private struct Timer {
         var slot: Slot
         var deadline: Int64

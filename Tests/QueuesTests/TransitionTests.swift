@@ -1,12 +1,13 @@
 // What every transition of a task must do, whatever causes it: sweeps process the task, the version accepted last is
 // the one that ends, and a queue knows since when its tasks are ready.
 
+import Support
 import Testing
 import UID
 
 @testable import Queues
 
-@Suite struct TransitionTests {
+@Suite(.blocking) struct TransitionTests {
     // MARK: Replacements
 
     /// Adds a task with a key, takes it, and adds another one that waits to take its place.

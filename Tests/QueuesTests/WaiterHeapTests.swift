@@ -1,10 +1,11 @@
 // The heap of waiters compared with a sorted array.
 
+import Support
 import Testing
 
 @testable import Queues
 
-@Suite struct WaiterHeapTests {
+@Suite(.blocking) struct WaiterHeapTests {
     @Test func theSmallestIsAlwaysFirst() throws {
         var random = Random(seed: Random.runSeed)
         let comment: Comment = "EMQ_TEST_SEED=\(Random.runSeed)"

@@ -1,5 +1,6 @@
 // What waiters observe.
 
+import Support
 import Testing
 import UID
 
@@ -57,7 +58,7 @@ extension Broker {
     }
 }
 
-@Suite struct WaiterTests {
+@Suite(.blocking) struct WaiterTests {
     @Test func anEnqueueCompletesTheWait() throws {
         try withBroker { broker in
             let outcome = Outcome()

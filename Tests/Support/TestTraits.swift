@@ -1,14 +1,14 @@
-// How tests that wait share the machine: those that block have threads of their own, those that suspend take turns.
+// How tests share the machine: those that block or compute have threads of their own, those that suspend take turns.
 
 import Foundation
 import Testing
 
 extension Trait where Self == BlockingTests {
-    /// The tests of the suite wait for a program or a socket by blocking their thread.
+    /// The tests of the suite keep their thread from beginning to end: they block it to wait for a program or a socket,
+    /// or compute.
     ///
-    /// Swift has as many threads for asynchronous code as the machine has cores. A test that blocks one of them holds
-    /// up every test that suspends, for as long as such tests are in line. So tests of these suites run on other
-    /// threads.
+    /// Swift has as many threads for asynchronous code as the machine has cores. A test that keeps one of them holds up
+    /// every test that suspends, and a thousand such tests are in line. So tests of these suites run on other threads.
     public static var blocking: Self { BlockingTests() }
 }
 

@@ -1,12 +1,13 @@
 // How searches share walks through the finished tasks: in virtual time, turn by turn.
 
+import Support
 import Testing
 
 @testable import Net
 @testable import Queues
 @testable import emq
 
-@Suite struct SearchWalkTests {
+@Suite(.blocking) struct SearchWalkTests {
     /// A server with tasks, and searches of its own.
     private final class World {
         let server: VirtualServer

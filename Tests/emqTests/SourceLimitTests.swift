@@ -2,12 +2,13 @@
 // share.
 
 import Foundation
+import Support
 import Testing
 
 @testable import AMQP
 @testable import emq
 
-@Suite struct SourceLimitTests {
+@Suite(.blocking) struct SourceLimitTests {
     /// An unacknowledged message comes again, so what is stored is acknowledged first.
     @Test(arguments: ["POST /source/s/pause", "DELETE /source/s", "PUT /source/s"])
     func aConnectionThatIsNotWantedAnyMoreEndsWhenItsTasksAreSafe(_ request: String) throws {

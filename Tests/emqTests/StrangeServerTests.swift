@@ -28,7 +28,7 @@ import Testing
     }
 
     @Test(
-        .timeLimit(.minutes(1)),
+        .timeLimit(.minutes(10)),
         arguments: [
             ["queues"], ["stats", "q"], ["peek", "q"], ["take", "q"], ["task", "AaH8ekX5cACuES467dOuXw"],
             ["queues", "--json"],

@@ -1,10 +1,11 @@
 // The options of TLS, and the addresses to which they apply.
 
+import Support
 import Testing
 
 @testable import emq
 
-@Suite struct TLSOptionsTests {
+@Suite(.blocking) struct TLSOptionsTests {
     private static let pair = ["--tls-cert", "c.pem", "--tls-key", "k.pem"]
 
     private func options(_ arguments: [String], environment: [String: String] = [:]) throws(UsageError) -> Options {

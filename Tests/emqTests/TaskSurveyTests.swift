@@ -1,13 +1,14 @@
 // How those who look at all tasks share looks, memory and time: in virtual time, with answers that are as slow as a
 // test wants.
 
+import Support
 import Testing
 
 @testable import Net
 @testable import Queues
 @testable import emq
 
-@Suite struct TaskSurveyTests {
+@Suite(.blocking) struct TaskSurveyTests {
     /// An answer that takes some slices, and much memory between the first and the last.
     private final class SlowReport: SurveyReport {
         var sliceCount = 0

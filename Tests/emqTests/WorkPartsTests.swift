@@ -1,11 +1,12 @@
 // The parts of a worker and of the client that need no server.
 
 import Glibc
+import Support
 import Testing
 
 @testable import emq
 
-@Suite struct WorkPartsTests {
+@Suite(.blocking) struct WorkPartsTests {
     private func task(_ content: String) throws -> WorkTask {
         let json = #"{"id": "I", "receipt": "I@1", "queue": "q", "attempt": 2, "retry": 30, "content": \#(content)}"#
         return try #require(JSONPart(Array(json.utf8)[...]).flatMap { WorkTask($0) })

@@ -2,6 +2,7 @@
 
 import Foundation
 import Net
+import Support
 import Testing
 
 @testable import emq
@@ -9,7 +10,7 @@ import Testing
 private let handler = "http://127.0.0.1:8888/handle"
 private let own = "http://127.0.0.1:8889/own?a=b"
 
-@Suite struct DelayTasksTimeTests {
+@Suite(.blocking) struct DelayTasksTimeTests {
     private let server: VirtualServer
     /// The second at which the test begins, 20 s into a minute.
     private let start: Int64 = 1_700_000_000

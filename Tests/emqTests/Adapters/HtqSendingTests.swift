@@ -1,12 +1,13 @@
 // What receivers get of a request of htq, and what becomes of one that cannot be sent.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Net
 @testable import emq
 
-@Suite struct HtqSendingTests {
+@Suite(.blocking) struct HtqSendingTests {
     private let htq: VirtualHtq
 
     init() throws { htq = try VirtualHtq(workers: 100) }

@@ -1,13 +1,14 @@
 // htq in virtual time: what is left of a request a day later.
 
 import Foundation
+import Support
 import Testing
 import UID
 
 @testable import Net
 @testable import emq
 
-@Suite struct HtqTimeTests {
+@Suite(.blocking) struct HtqTimeTests {
     private static let day: Int64 = 86_400_000
     private let htq: VirtualHtq
     private var server: VirtualServer { htq.server }

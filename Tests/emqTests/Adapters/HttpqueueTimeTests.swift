@@ -2,11 +2,12 @@
 
 import Foundation
 import Net
+import Support
 import Testing
 
 @testable import emq
 
-@Suite struct HttpqueueTimeTests {
+@Suite(.blocking) struct HttpqueueTimeTests {
     private let server: VirtualServer
 
     init() throws { server = try VirtualServer(Adapters(frontEnds: [Httpqueue()], couriers: [HttpqueueCourier()])) }

@@ -2,11 +2,12 @@
 
 import Bytes
 import JSON
+import Support
 import Testing
 
 @testable import emq
 
-@Suite struct PythonTextTests {
+@Suite(.blocking) struct PythonTextTests {
     static let texts: [(json: String, text: String)] = [
         (#""plain""#, #"plain"#),
         (#""""#, #""#),
@@ -101,7 +102,7 @@ import Testing
     }
 }
 
-@Suite struct TextEncodingTests {
+@Suite(.blocking) struct TextEncodingTests {
     static let bodies: [(bytes: [UInt8], type: String, text: String)] = [
         ([0x62, 0xFC, 0x80], "text/plain; charset=ISO-8859-1", "bü\u{80}"),
         ([0x62, 0xFC], "text/plain;charset=\"latin1\"", "bü"),

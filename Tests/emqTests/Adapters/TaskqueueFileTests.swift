@@ -1,12 +1,13 @@
 // taskqueue's ini file: what emq takes from it, and what it says about mistakes.
 
 import Foundation
+import Support
 import Testing
 
 @testable import Delivery
 @testable import emq
 
-@Suite struct TaskqueueFileTests {
+@Suite(.blocking) struct TaskqueueFileTests {
     @Test func readsEveryKey() throws {
         let text = """
             ; a comment

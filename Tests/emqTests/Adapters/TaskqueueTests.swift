@@ -3,11 +3,12 @@
 import Foundation
 import Glibc
 import Net
+import Support
 import Testing
 
 @testable import emq
 
-@Suite struct TaskqueueTests {
+@Suite(.blocking) struct TaskqueueTests {
     private func server(_ ini: String) throws -> VirtualServer {
         let file = try TaskqueueFile("base_url = http://127.0.0.1:8000/\n" + ini, path: "t.ini")
         return try VirtualServer(Adapters(taskqueue: Taskqueue(file)))
