@@ -214,8 +214,9 @@ private final class BusyFile: DiskFile, @unchecked Sendable {
         try body(path)
     }
 
+    /// Opens a log. A program that another test has just started may have its lock for a moment.
     private func open(_ path: String) throws -> LogRecovery {
-        let recovery = try LogRecovery(directory: path)
+        let recovery = try LogRecovery(directory: path, lockWaitMilliseconds: 5000)
         while try !recovery.advance(byteCount: .max, visit: { _, _, _ in }) {}
         return recovery
     }

@@ -21,10 +21,11 @@ import Testing
         try body(path)
     }
 
+    /// Opens a log. A program that another test has just started may have its lock for a moment.
     private func open(
-        _ path: String, _ configuration: LogConfiguration = configuration
+        _ path: String, _ configuration: LogConfiguration = configuration, lockWaitMilliseconds: Int64 = 5000
     ) throws -> (log: Log, frameCount: Int) {
-        let recovery = try LogRecovery(directory: path)
+        let recovery = try LogRecovery(directory: path, lockWaitMilliseconds: lockWaitMilliseconds)
         while try !recovery.advance(byteCount: .max, visit: { _, _, _ in }) {}
         return (try Log(recovery, configuration: configuration), recovery.report.frameCount)
     }
@@ -54,7 +55,7 @@ import Testing
         try withDirectory { path in
             let (log, _) = try open(path)
             try FileManager.default.removeItem(atPath: path + "/lock")
-            #expect(throws: LogError.self) { try open(path) }
+            #expect(throws: LogError.self) { try open(path, lockWaitMilliseconds: 0) }
             try FileManager.default.removeItem(atPath: path + "/lock")
             let error = #expect(throws: LogError.self) { try LogMaintenance.check(directory: path) { _ in } }
             #expect(error?.cause == .inUse)

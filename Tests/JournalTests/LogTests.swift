@@ -23,8 +23,11 @@ import Testing
         try body(path)
     }
 
-    private func open(_ path: String, _ mode: LogConfiguration.SyncMode = .always) throws -> (Log, [[UInt8]]) {
-        let recovery = try LogRecovery(directory: path)
+    /// Opens a log. A program that another test has just started may have its lock for a moment.
+    private func open(
+        _ path: String, _ mode: LogConfiguration.SyncMode = .always, lockWaitMilliseconds: Int64 = 5000
+    ) throws -> (Log, [[UInt8]]) {
+        let recovery = try LogRecovery(directory: path, lockWaitMilliseconds: lockWaitMilliseconds)
         var payloads: [[UInt8]] = []
         while try !recovery.advance(
             byteCount: 10_000, visit: { payload, _, _ in payloads.append(payload.indices.map { payload[$0] }) })
@@ -293,7 +296,7 @@ import Testing
     @Test func aSecondProcessIsKeptOut() throws {
         try withDirectory { path in
             let (log, _) = try open(path)
-            let error = #expect(throws: LogError.self) { try open(path) }
+            let error = #expect(throws: LogError.self) { try open(path, lockWaitMilliseconds: 0) }
             #expect(error?.cause == .inUse)
             #expect(throws: LogError.self) { try LogMaintenance.check(directory: path) { _ in } }
             try log.close()

@@ -35,7 +35,7 @@ private final class TestThreads: TaskExecutor, @unchecked Sendable {
     // @unchecked: the condition guards the jobs.
 
     /// Such tests wait more than they compute, so there are more threads than cores.
-    static let shared = TestThreads(count: 4 * ProcessInfo.processInfo.activeProcessorCount)
+    static let shared = TestThreads(count: 2 * ProcessInfo.processInfo.activeProcessorCount)
 
     private let condition = NSCondition()
     private var jobs: [UnownedJob] = []

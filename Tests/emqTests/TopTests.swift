@@ -114,8 +114,9 @@ import Testing
     @Test func theTableFollowsTheSizeOfTheWindow() throws {
         for number in 0..<40 { try server.enqueue("a-long-name/of-a-queue/with-number-\(number)") }
         let terminal = try top(columns: 120, rows: 30)
-        #expect(
-            terminal.screen.lines.contains { $0.hasPrefix("QUEUE") && $0.contains("DELAYED") && $0.hasSuffix("STATE") })
+        try terminal.wait(for: "all columns") { terminal in
+            terminal.screen.lines.contains { $0.hasPrefix("QUEUE") && $0.contains("DELAYED") && $0.hasSuffix("STATE") }
+        }
         for (columns, rows) in [(80, 24), (40, 10), (20, 5), (10, 3), (100, 12)] {
             terminal.resize(columns: columns, rows: rows)
             let count = max(1, rows - (rows < 16 ? 3 : 6) - 2)
