@@ -32,14 +32,41 @@ extension Span<UInt8> {
     }
 
     private func isHexadecimal(_ range: Range<Int>) -> Bool {
-        for index in range {
+        var start = range.lowerBound
+        while start + 8 <= range.upperBound {
+            guard areHexadecimal(word(at: start)) else { return false }
+            start += 8
+        }
+        for index in start..<range.upperBound {
             guard self[index].isDigit || UInt8(ascii: "a")...UInt8(ascii: "f") ~= self[index] else { return false }
         }
         return true
     }
 
+    /// Whether a range of a multiple of eight bytes has only zeros.
     private func isZero(_ range: Range<Int>) -> Bool {
-        for index in range where self[index] != UInt8(ascii: "0") { return false }
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: 8)
+        where word(at: start) != everyByte * UInt64(UInt8(ascii: "0")) {
+            return false
+        }
         return true
     }
+
+    private func word(at start: Int) -> UInt64 {
+        precondition(start + 8 <= count, "no such bytes")
+        return unsafe bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: start, as: UInt64.self)
+    }
+}
+
+/// A word with 1 in every byte.
+private let everyByte: UInt64 = 0x0101_0101_0101_0101
+
+/// Whether all eight bytes of a word are lower-case hexadecimal digits.
+private func areHexadecimal(_ word: UInt64) -> Bool {
+    let highBits = everyByte << 7
+    // No sum carries into the next byte, because bytes over 0x7F are refused.
+    func isAtLeast(_ byte: Unicode.Scalar) -> UInt64 { word &+ everyByte &* UInt64(0x80 - byte.value) }
+    let isDigit = isAtLeast("0") & ~isAtLeast(":")
+    let isLetter = isAtLeast("a") & ~isAtLeast("g")
+    return word & highBits == 0 && (isDigit | isLetter) & highBits == highBits
 }

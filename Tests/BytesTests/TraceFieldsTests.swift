@@ -44,4 +44,18 @@ import Testing
         for text in Self.good { #expect(isTraceparent(text), "\(text)") }
         for text in Self.bad { #expect(!isTraceparent(text), "\(text)") }
     }
+
+    @Test func onlyLowerCaseDigitsAreInATraceparent() {
+        let digits = Set("0123456789abcdef".utf8)
+        // Later versions have no other meaning in any digit, but `ff` is none.
+        let usable = Array("01\(Self.rest)".utf8)
+        for place in usable.indices where ![2, 35, 52].contains(place) {
+            for byte in UInt8.min...UInt8.max {
+                var bytes = usable
+                bytes[place] = byte
+                let found = bytes.span.isTraceparent
+                #expect(found == digits.contains(byte), "\(byte) at \(place)")
+            }
+        }
+    }
 }
