@@ -93,16 +93,21 @@ extension UID: LosslessStringConvertible {
         var bits: UInt128 = 0
         switch text.count {
         case Self.textLength:
-            // An invalid character has the value 0xFF, which shows in the bits above the six of a digit.
+            // An invalid character has the value 0xFF, which shows in the bits above the six of a digit. Shifting 64
+            // bits takes less than shifting 128.
             var seen: UInt8 = 0
-            for index in 0..<21 {
-                let digit = Base64.url.value(of: text[index])
-                seen |= digit
-                bits = bits << 6 | UInt128(digit)
+            func digits(_ range: Range<Int>) -> UInt64 {
+                var bits: UInt64 = 0
+                for index in range {
+                    let digit = Base64.url.value(of: text[index])
+                    seen |= digit
+                    bits = bits << 6 | UInt64(digit)
+                }
+                return bits
             }
-            let last = Base64.url.value(of: text[21])
-            guard (seen | last) <= 0x3F, last & 0x0F == 0 else { return nil }
-            bits = bits << 2 | UInt128(last >> 4)
+            let (first, second, third) = (digits(0..<10), digits(10..<20), digits(20..<22))
+            guard seen <= 0x3F, third & 0x0F == 0 else { return nil }
+            bits = UInt128(first) << 68 | UInt128(second) << 8 | UInt128(third >> 4)
         case Self.uuidTextLength:
             for index in text.indices {
                 if isUUIDHyphen(index) {
