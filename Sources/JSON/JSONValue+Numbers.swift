@@ -13,9 +13,21 @@ extension JSONValue {
     /// - Throws: Why the value is not such an integer.
     /// - Complexity: O(*n*), where *n* is the number of bytes, whatever the exponent.
     public static func integer(_ bytes: Span<UInt8>) throws(JSONNumberError) -> Int64 {
+        if let number = naturalNumber(bytes) { return number }
         let decimal = try ScaledDecimal(bytes, decimalPlaces: 0)
         guard decimal.remainder == .zero else { throw .notAnInteger }
         return try signed(decimal.magnitude, isNegative: decimal.isNegative)
+    }
+
+    /// The number if it is written as up to 18 digits that do not begin with 0, as almost all are.
+    private static func naturalNumber(_ bytes: Span<UInt8>) -> Int64? {
+        guard 1...18 ~= bytes.count, bytes[0] != UInt8(ascii: "0") else { return nil }
+        var number: Int64 = 0
+        for index in bytes.indices {
+            guard bytes[index].isDigit else { return nil }
+            number = number &* 10 &+ Int64(bytes[index] &- UInt8(ascii: "0"))
+        }
+        return number
     }
 
     /// Reads a number that is an unsigned integer of 64 bits, however it is written.

@@ -23,6 +23,19 @@ extension JSONValue {
         return isWhole
     }
 
+    /// The characters of a string without escapes that is ASCII only: what is between its quotes.
+    ///
+    /// - Parameter bytes: The value, with its quotes.
+    /// - Returns: Nil if the bytes are something else, or a string that has to be decoded (``decodeString(_:into:)``).
+    /// - Complexity: O(*n*), where *n* is the number of bytes.
+    @_lifetime(copy bytes)
+    public static func plainString(_ bytes: Span<UInt8>) -> Span<UInt8>? {
+        let quote = UInt8(ascii: "\"")
+        guard bytes.count >= 2, bytes[0] == quote, bytes[bytes.count - 1] == quote else { return nil }
+        let characters = bytes.extracting(1..<bytes.count - 1)
+        return characters.firstSpecial(from: 0) == characters.count ? characters : nil
+    }
+
     /// Compares a name with a literal, without an allocation.
     ///
     /// - Parameters:

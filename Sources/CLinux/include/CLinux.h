@@ -95,32 +95,42 @@ static inline ptrdiff_t emq_plain_prefix_portable(const void *start, ptrdiff_t c
     return index;
 }
 
-// The same, 16 bytes at a time.
-static inline ptrdiff_t emq_plain_prefix(const void *start, ptrdiff_t count) {
-    const uint8_t *bytes = (const uint8_t *)start;
-    ptrdiff_t index = 0;
+// The special bytes among 16, as bits: `EMQ_BITS_PER_BYTE` for each, the first byte's lowest.
 #if defined(__SSE2__)
-    for (; count - index >= 16; index += 16) {
-        __m128i block = _mm_loadu_si128((const __m128i *)(bytes + index));
-        // As a signed number, a byte over 0x7F is less than a space, too.
-        __m128i special = _mm_or_si128(
-            _mm_cmplt_epi8(block, _mm_set1_epi8(0x20)),
-            _mm_or_si128(_mm_cmpeq_epi8(block, _mm_set1_epi8('"')), _mm_cmpeq_epi8(block, _mm_set1_epi8('\\'))));
-        int mask = _mm_movemask_epi8(special);
-        if (mask) return index + __builtin_ctz(mask);
-    }
+#define EMQ_BITS_PER_BYTE 1
+static inline uint64_t emq_special_bytes(const uint8_t *bytes) {
+    __m128i block = _mm_loadu_si128((const __m128i *)bytes);
+    // As a signed number, a byte over 0x7F is less than a space, too.
+    return _mm_movemask_epi8(_mm_or_si128(
+        _mm_cmplt_epi8(block, _mm_set1_epi8(0x20)),
+        _mm_or_si128(_mm_cmpeq_epi8(block, _mm_set1_epi8('"')), _mm_cmpeq_epi8(block, _mm_set1_epi8('\\')))));
+}
 #elif defined(__ARM_NEON)
-    for (; count - index >= 16; index += 16) {
-        int8x16_t block = vld1q_s8((const int8_t *)(bytes + index));
-        uint8x16_t special = vorrq_u8(
-            vcltq_s8(block, vdupq_n_s8(0x20)),
-            vorrq_u8(vceqq_s8(block, vdupq_n_s8('"')), vceqq_s8(block, vdupq_n_s8('\\'))));
-        // Four bits for each byte.
-        uint64_t mask = vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(special), 4)), 0);
-        if (mask) return index + (__builtin_ctzll(mask) >> 2);
-    }
+#define EMQ_BITS_PER_BYTE 4
+static inline uint64_t emq_special_bytes(const uint8_t *bytes) {
+    int8x16_t block = vld1q_s8((const int8_t *)bytes);
+    uint8x16_t special = vorrq_u8(
+        vcltq_s8(block, vdupq_n_s8(0x20)),
+        vorrq_u8(vceqq_s8(block, vdupq_n_s8('"')), vceqq_s8(block, vdupq_n_s8('\\'))));
+    return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(special), 4)), 0);
+}
 #endif
-    return index + emq_plain_prefix_portable(bytes + index, count - index);
+
+// The same as `emq_plain_prefix_portable`, 16 bytes at a time.
+static inline ptrdiff_t emq_plain_prefix(const void *start, ptrdiff_t count) {
+#if defined(EMQ_BITS_PER_BYTE)
+    const uint8_t *bytes = (const uint8_t *)start;
+    if (count < 16) return emq_plain_prefix_portable(start, count);
+    for (ptrdiff_t index = 0; index < count; index += 16) {
+        // The last block begins with bytes that have been seen.
+        if (index > count - 16) index = count - 16;
+        uint64_t special = emq_special_bytes(bytes + index);
+        if (special) return index + __builtin_ctzll(special) / EMQ_BITS_PER_BYTE;
+    }
+    return count;
+#else
+    return emq_plain_prefix_portable(start, count);
+#endif
 }
 
 #endif
