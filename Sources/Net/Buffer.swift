@@ -124,20 +124,23 @@ import Glibc
     /// Adds bytes. O(count).
     @inlinable
     public mutating func append(_ bytes: Span<UInt8>) {
-        if unsafe block.count - end < bytes.count, !reserve(bytes.count) { return }
-        unsafe bytes.withUnsafeBytes { source in
-            unsafe UnsafeMutableRawBufferPointer(rebasing: block[end...]).copyMemory(from: source)
-        }
-        end += bytes.count
+        unsafe bytes.withUnsafeBytes { source in unsafe append(source) }
     }
 
     /// Adds the bytes of a literal. O(count).
     @inlinable
     public mutating func append(_ text: StaticString) {
-        let source = unsafe UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount)
-        if unsafe block.count - end < source.count, !reserve(source.count) { return }
-        unsafe UnsafeMutableRawBufferPointer(rebasing: block[end...]).copyMemory(from: source)
-        end += source.count
+        unsafe append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
+    }
+
+    @inlinable @inline(__always)
+    mutating func append(_ bytes: UnsafeRawBufferPointer) {
+        if unsafe block.count - end < bytes.count, !reserve(bytes.count) { return }
+        // There is room behind `end`. No bytes may have no address.
+        if let source = bytes.baseAddress, let target = unsafe block.baseAddress {
+            unsafe (target + end).copyMemory(from: source, byteCount: bytes.count)
+        }
+        end += bytes.count
     }
 
     /// Adds a number's decimal digits.

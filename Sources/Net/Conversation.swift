@@ -321,7 +321,7 @@ struct Conversation: ~Copyable {
         let ticket = Ticket(connection: index, serial: serial)
         let unsentBytes = responses.count
         let outcome = Self.ask(
-            &handler, on: owner, input, parser.head, service: service, ticket: ticket, bodyObserver: bodyObserver,
+            &handler, on: owner, input, &parser.head, service: service, ticket: ticket, bodyObserver: bodyObserver,
             descriptor: transport.descriptor, &responses)
         switch outcome {
         case .answered:
@@ -359,43 +359,52 @@ struct Conversation: ~Copyable {
     /// Passes the postponed request to the handler again in the next visit.
     mutating func resume() { isPostponed = false }
 
-    // These are static, so that the request borrows only the input and not the whole conversation.
+    // These are static, so that the request borrows only the input and the head, and not the whole conversation.
 
     private static func admits<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int,
+        _ handler: inout Handler, _ input: borrowing Buffer, _ head: inout RequestHead, service: Int,
         _ responses: inout ResponseStream
     ) -> Bool {
-        let noTicket = Ticket(connection: -1, serial: 0)
-        return handler.admits(
-            Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil), &responses)
+        withRequest(input, &head, service: service) { handler.admits($0, &responses) }
     }
 
     private static func readsOn<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int,
+        _ handler: inout Handler, _ input: borrowing Buffer, _ head: inout RequestHead, service: Int,
         _ responses: inout ResponseStream
     ) -> Bool {
-        let noTicket = Ticket(connection: -1, serial: 0)
-        return handler.readsOn(
-            Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil), &responses)
+        withRequest(input, &head, service: service) { handler.readsOn($0, &responses) }
     }
 
     private static func readsBodyWhenShort<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, _ input: borrowing Buffer, _ head: RequestHead, service: Int
+        _ handler: inout Handler, _ input: borrowing Buffer, _ head: inout RequestHead, service: Int
     ) -> Bool {
-        let noTicket = Ticket(connection: -1, serial: 0)
-        return handler.readsBodyWhenShort(
-            Request(bytes: input.span, head: head, service: service, ticket: noTicket, bodyObserver: nil))
+        withRequest(input, &head, service: service) { handler.readsBodyWhenShort($0) }
     }
 
     private static func ask<Handler: RequestHandler & ~Copyable>(
-        _ handler: inout Handler, on owner: isolated Handler.Owner, _ input: borrowing Buffer, _ head: RequestHead,
-        service: Int, ticket: Ticket, bodyObserver: BodyObserver?, descriptor: Int32, _ responses: inout ResponseStream
+        _ handler: inout Handler, on owner: isolated Handler.Owner, _ input: borrowing Buffer,
+        _ head: inout RequestHead, service: Int, ticket: Ticket, bodyObserver: BodyObserver?, descriptor: Int32,
+        _ responses: inout ResponseStream
     ) -> Outcome {
-        handler.handle(
-            Request(
-                bytes: input.span, head: head, service: service, ticket: ticket, bodyObserver: bodyObserver,
-                descriptor: descriptor),
-            &responses, on: owner)
+        withRequest(
+            input, &head, service: service, ticket: ticket, bodyObserver: bodyObserver, descriptor: descriptor
+        ) { handler.handle($0, &responses, on: owner) }
+    }
+
+    /// Calls `body` with the request at the front of the input.
+    @inline(__always)
+    static func withRequest<Result>(
+        _ input: borrowing Buffer, _ head: inout RequestHead, service: Int,
+        ticket: Ticket = Ticket(connection: -1, serial: 0), bodyObserver: BodyObserver? = nil, descriptor: Int32 = -1,
+        _ body: (borrowing Request) -> Result
+    ) -> Result {
+        // The head cannot change or move while the pointer is in use.
+        unsafe withUnsafePointer(to: &head) { head in
+            unsafe body(
+                Request(
+                    bytes: input.span, head: head, service: service, ticket: ticket, bodyObserver: bodyObserver,
+                    descriptor: descriptor))
+        }
     }
 
     /// Writes the answer that was owed.
@@ -480,7 +489,7 @@ struct Conversation: ~Copyable {
         if parser.takeExpectation(), received == 0 {
             prepareLastAnswer()
             noteReturnedFields(handler)
-            guard Self.admits(&handler, input, parser.head, service: service, &responses) else {
+            guard Self.admits(&handler, input, &parser.head, service: service, &responses) else {
                 return noteAnswer(&handler, round.server.statistics)
             }
             isClosing = false
@@ -492,7 +501,7 @@ struct Conversation: ~Copyable {
             if bodyObserver == nil {
                 prepareLastAnswer()
                 noteReturnedFields(handler)
-                guard Self.readsOn(&handler, input, parser.head, service: service, &responses) else {
+                guard Self.readsOn(&handler, input, &parser.head, service: service, &responses) else {
                     return noteAnswer(&handler, round.server.statistics)
                 }
                 isClosing = false
@@ -510,7 +519,7 @@ struct Conversation: ~Copyable {
         let server = round.server
         guard byteCount > Self.observedBodySize, server.isShortOfMemory || server.refusesLargeBodies else { return }
         if byteCount <= Self.passingBodySize, server.bufferBytes <= 2 * round.limits.bufferBytes,
-            Self.readsBodyWhenShort(&handler, input, parser.head, service: service)
+            Self.readsBodyWhenShort(&handler, input, &parser.head, service: service)
         {
             return
         }

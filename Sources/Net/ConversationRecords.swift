@@ -24,10 +24,7 @@ extension Conversation {
     func record<Handler: RequestHandler & ~Copyable>(
         _ handler: inout Handler, hasHead: Bool = true
     ) -> RequestRecord? {
-        let head = hasHead ? parser.head : parser.head.onlyFields(within: input.count)
-        return handler.record(
-            Request(
-                bytes: input.span, head: head, service: service,
-                ticket: Ticket(connection: -1, serial: 0), bodyObserver: nil, descriptor: transport.descriptor))
+        var head = hasHead ? parser.head : parser.head.onlyFields(within: input.count)
+        return Self.withRequest(input, &head, service: service, descriptor: transport.descriptor) { handler.record($0) }
     }
 }

@@ -10,13 +10,14 @@ import Bytes
 /// comparison with it takes a time that says something about it. Values in holes must be as long as those before, and
 /// are checked like new ones. A head is remembered when another one with the same request line and length has just been
 /// parsed, so that heads which never come again cost little.
-struct HeadCache: ~Copyable {
+@safe struct HeadCache: ~Copyable {
     /// The longest head that is remembered, in bytes. With all places taken, the bytes of the heads take at most a
     /// quarter of a MiB, and the places of their fields at most 1 MiB.
     static let maximumLength = 1024
     /// Heads with the same request line are in the same set.
     private static let setCount = 64
     private static let placesPerSet = 4
+    private static let placeCount = setCount * placesPerSet
 
     /// What a request with a known head is.
     struct Recollection {
@@ -26,7 +27,8 @@ struct HeadCache: ~Copyable {
         let contentLength: Int
     }
 
-    private struct Entry {
+    private struct Entry: ~Copyable {
+        private let pin = Pin()
         var bytes: [UInt8] = []
         var head = RequestHead()
         /// The holes in order. Those that are not used are at the end, and empty.
@@ -34,6 +36,20 @@ struct HeadCache: ~Copyable {
         /// The hole that is the value of Content-Length, and that of Authorization; empty if there is none.
         var digits = 0..<0
         var credentials = 0..<0
+
+        /// Copies the head, except whether it came over TLS. Part by part, because the compiler copies the whole
+        /// several times.
+        func copyHead(to other: inout RequestHead) {
+            (other.method, other.methodName, other.path, other.query) = (
+                head.method, head.methodName, head.path, head.query
+            )
+            (other.authority, other.fields, other.body) = (head.authority, head.fields, head.body)
+            (other.minorVersion, other.isPersistent, other.isFromBrowser) = (
+                head.minorVersion, head.isPersistent, head.isFromBrowser
+            )
+            (other.requestIDPlace, other.traceparentPlace) = (head.requestIDPlace, head.traceparentPlace)
+            other.key = head.key
+        }
 
         /// Whether a buffer begins with this head.
         func matches(_ bytes: Span<UInt8>) -> Bool {
@@ -56,19 +72,24 @@ struct HeadCache: ~Copyable {
                 let value = bytes.extracting(credentials)
                 guard value.isFieldValue, !value[0].isBlank, !value[value.count - 1].isBlank else { return false }
             }
-            let (requestID, traceparent) = (head.requestIDPlace, head.traceparentPlace)
-            if requestID > 0, !bytes.extracting(head.value(ofField: requestID)).isRequestID { return false }
-            if traceparent > 0, !bytes.extracting(head.value(ofField: traceparent)).isTraceparent { return false }
-            return true
+            let (requestID, traceparent) = (head.requestID, head.traceparent)
+            if !requestID.isEmpty, !bytes.extracting(requestID).isRequestID { return false }
+            return traceparent.isEmpty || bytes.extracting(traceparent).isTraceparent
         }
     }
 
     /// Empty until a head is remembered, so that a server without clients has no memory for them.
-    private var entries: [Entry] = []
+    private var entries = unsafe UnsafeMutableBufferPointer<Entry>(start: nil, count: 0)
     private var nextPlaces = InlineArray<64, UInt8>(repeating: 0)
     /// What was parsed last in each set, as `sketch` describes it.
     private var lastParsed = InlineArray<64, UInt64>(repeating: 0)
-    private var lastKey: UInt64 = 0
+    /// How many keys were given. A key begins with its number, and ends with the place of its head.
+    private var keyCount: UInt64 = 0
+
+    deinit {
+        unsafe entries.deinitialize()
+        unsafe entries.deallocate()
+    }
 
     /// Finds the head that a buffer begins with. O(length of the head).
     ///
@@ -77,23 +98,25 @@ struct HeadCache: ~Copyable {
     ///   - head: Becomes the remembered head, without a body, if one is found.
     /// - Returns: nil if no complete head is found.
     mutating func recall(_ bytes: Span<UInt8>, into head: inout RequestHead) -> Recollection? {
-        if entries.isEmpty { return nil }
+        if unsafe entries.isEmpty { return nil }
+        // Its connection has probably sent the same before.
+        let last = Int(head.key % UInt64(Self.placeCount))
+        if head.key != 0, unsafe entries[last].head.key == head.key, unsafe entries[last].matches(bytes) {
+            return recollection(bytes, last)
+        }
         guard let lineEnd = bytes.index(of: UInt8(ascii: "\n")), lineEnd < Self.maximumLength else { return nil }
         let first = Self.set(of: Self.hash(bytes, lineEnd)) * Self.placesPerSet
-        // A span, because reading an element of an array copies it.
-        let entries = entries.span
-        for place in first..<first + Self.placesPerSet where entries[place].matches(bytes) {
-            // Its connection has probably sent the same before.
-            if head.key != entries[place].head.key {
-                let isSecure = head.isSecure
-                head = entries[place].head
-                head.isSecure = isSecure
-            }
-            return Recollection(
-                length: entries[place].bytes.count,
-                contentLength: bytes.extracting(entries[place].digits).decimalValue)
+        // There are places for all sets.
+        for place in first..<first + Self.placesPerSet where unsafe entries[place].matches(bytes) {
+            unsafe entries[place].copyHead(to: &head)
+            return recollection(bytes, place)
         }
         return nil
+    }
+
+    private func recollection(_ bytes: Span<UInt8>, _ place: Int) -> Recollection {
+        let contentLength = unsafe bytes.extracting(entries[place].digits).decimalValue
+        return unsafe Recollection(length: entries[place].bytes.count, contentLength: contentLength)
     }
 
     /// Notes a head that was parsed: one without Transfer-Encoding, Expect and empty lines before it. Gives it a key if
@@ -112,18 +135,23 @@ struct HeadCache: ~Copyable {
             return
         }
         guard var entry = Self.entry(bytes, head) else { return }
-        if entries.isEmpty { entries = Array(repeating: Entry(), count: Self.setCount * Self.placesPerSet) }
-        lastKey += 1
-        entry.head.key = lastKey
-        entries[set * Self.placesPerSet + Int(nextPlaces[set])] = entry
+        if unsafe entries.isEmpty {
+            unsafe entries = .allocate(capacity: Self.placeCount)
+            for place in unsafe entries.indices { unsafe entries.initializeElement(at: place, to: Entry()) }
+        }
+        let place = set * Self.placesPerSet + Int(nextPlaces[set])
+        keyCount += 1
+        entry.head.key = keyCount * UInt64(Self.placeCount) + UInt64(place)
+        head.key = entry.head.key
+        unsafe entries[place] = entry
         nextPlaces[set] = (nextPlaces[set] + 1) % UInt8(Self.placesPerSet)
-        head.key = lastKey
     }
 
     /// What to remember of a head; nil if its length is not written as one short number, or if it has several fields
     /// Authorization.
     private static func entry(_ bytes: Span<UInt8>, _ head: RequestHead) -> Entry? {
-        var entry = Entry(bytes: [UInt8](copying: bytes), head: head)
+        var entry = Entry()
+        (entry.bytes, entry.head) = ([UInt8](copying: bytes), head)
         entry.head.body = 0..<0
         for field in head.fields {
             let name = bytes.extracting(field.name)
@@ -136,10 +164,7 @@ struct HeadCache: ~Copyable {
                 entry.credentials = field.value
             }
         }
-        let holes = [
-            entry.digits, entry.credentials, head.value(ofField: head.requestIDPlace),
-            head.value(ofField: head.traceparentPlace),
-        ]
+        let holes = [entry.digits, entry.credentials, head.requestID, head.traceparent]
         for (index, hole) in holes.filter({ !$0.isEmpty }).sorted(by: { $0.lowerBound < $1.lowerBound }).enumerated() {
             entry.holes[index] = hole
             for place in hole { entry.bytes[place] = 0 }

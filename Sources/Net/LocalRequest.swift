@@ -45,8 +45,10 @@ open class LocalRequest {
         _ body: (borrowing Request, inout ResponseStream) -> Outcome
     ) -> Outcome {
         let bytes = bytes
-        let request = Request(bytes: bytes.span, head: head, service: 0, ticket: ticket, bodyObserver: nil)
-        return body(request, &responses)
+        return unsafe withUnsafePointer(to: head) { head in
+            unsafe body(
+                Request(bytes: bytes.span, head: head, service: 0, ticket: ticket, bodyObserver: nil), &responses)
+        }
     }
 
     /// Passes a complete answer on. Without memory for it, there is none.

@@ -146,6 +146,10 @@ struct RequestHead {
     /// The value of one of `fields`, counted from 1; an empty range if there is none.
     func value(ofField place: Int32) -> Range<Int> { place > 0 ? fields[Int(place) - 1].value : 0..<0 }
 
+    /// The values of the usable X-Request-Id and traceparent; empty if there is none.
+    var requestID: Range<Int> { value(ofField: requestIDPlace) }
+    var traceparent: Range<Int> { value(ofField: traceparentPlace) }
+
     /// A head with nothing but the header fields of this one, if they are among the first `byteCount` bytes.
     func onlyFields(within byteCount: Int) -> RequestHead {
         var head = RequestHead()
@@ -157,6 +161,7 @@ struct RequestHead {
     /// The header lines with which an answer returns X-Request-Id and traceparent. `bytes` begins with the request.
     func returnedFields(in bytes: Span<UInt8>) -> [UInt8] {
         var lines: [UInt8] = []
+        lines.reserveCapacity(requestID.count + traceparent.count + 32)
         func append(_ name: StaticString, _ value: Range<Int>) {
             // A connection that runs out of memory may have lost bytes.
             guard !value.isEmpty, value.upperBound <= bytes.count else { return }
@@ -164,16 +169,18 @@ struct RequestHead {
             lines.append(bytes.extracting(value))
             lines += [UInt8(ascii: "\r"), UInt8(ascii: "\n")]
         }
-        append("X-Request-Id: ", value(ofField: requestIDPlace))
-        append("traceparent: ", value(ofField: traceparentPlace))
+        append("X-Request-Id: ", requestID)
+        append("traceparent: ", traceparent)
         return lines
     }
 }
 
 /// A complete request. Its spans are valid during the call that received it.
-public struct Request: ~Copyable, ~Escapable {
+@safe public struct Request: ~Copyable, ~Escapable {
     private let bytes: Span<UInt8>
-    private let head: RequestHead
+    // The caller's, because a copy of it costs as much as everything else in a request's life before its route. The
+    // caller keeps it where it is for as long as `bytes` are valid.
+    private let place: UnsafePointer<RequestHead>
     /// The service of the address where it arrived (`HTTPServer.listen`).
     public let service: Int
     /// Identifies this request for a later answer.
@@ -184,68 +191,68 @@ public struct Request: ~Copyable, ~Escapable {
 
     @_lifetime(copy bytes)
     init(
-        bytes: Span<UInt8>, head: RequestHead, service: Int, ticket: Ticket, bodyObserver: BodyObserver?,
-        descriptor: Int32 = -1
+        bytes: Span<UInt8>, head: UnsafePointer<RequestHead>, service: Int, ticket: Ticket,
+        bodyObserver: BodyObserver?, descriptor: Int32 = -1
     ) {
         self.bytes = bytes
         self.descriptor = descriptor
-        self.head = head
+        unsafe place = head
         self.service = service
         self.ticket = ticket
         self.bodyObserver = bodyObserver
     }
 
     /// The method.
-    public var method: Method { head.method }
+    public var method: Method { unsafe place.pointee.method }
 
     /// The method as sent.
     public var methodName: Span<UInt8> {
-        @_lifetime(copy self) get { bytes.extracting(head.methodName) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.methodName) }
     }
 
     /// The target's path, still percent-encoded: it begins with `/`, or is `*` for `OPTIONS *`, or empty for CONNECT.
     public var path: Span<UInt8> {
-        @_lifetime(copy self) get { bytes.extracting(head.path) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.path) }
     }
 
     /// What follows the target's first `?`, still percent-encoded; empty if there is none.
     public var query: Span<UInt8> {
-        @_lifetime(copy self) get { bytes.extracting(head.query) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.query) }
     }
 
     /// The host and port of the request: the target's own authority, or the Host field.
     public var authority: Span<UInt8> {
-        @_lifetime(copy self) get { bytes.extracting(head.authority) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.authority) }
     }
 
     /// The body, without its transfer coding.
     public var body: Span<UInt8> {
-        @_lifetime(copy self) get { bytes.extracting(head.body) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.body) }
     }
 
     /// Whether it seems to come from a browser: it has an Origin, a Sec-Fetch-* field, or a User-Agent that begins with
     /// `Mozilla/`. Then a web page may have sent it without the user's knowledge. O(1): the parser has noted it.
-    public var isFromBrowser: Bool { head.isFromBrowser }
+    public var isFromBrowser: Bool { unsafe place.pointee.isFromBrowser }
 
     /// Whether it came over TLS.
-    public var isSecure: Bool { head.isSecure }
+    public var isSecure: Bool { unsafe place.pointee.isSecure }
 
     /// Identifies the head: requests of a server with the same key, which is not 0, have the same head, except for the
     /// values of Content-Length, Authorization, X-Request-Id and traceparent. So it does not tell who sent them. 0
     /// means that the server does not remember the head.
-    public var headKey: UInt64 { head.key }
+    public var headKey: UInt64 { unsafe place.pointee.key }
 
     /// Whether it has a usable X-Request-Id or traceparent. O(1): the parser has noted it.
-    public var hasTraceFields: Bool { head.hasTraceFields }
+    public var hasTraceFields: Bool { unsafe place.pointee.hasTraceFields }
 
     /// The value of its X-Request-Id field; empty if it has none, more than one, or an unusable one (`isRequestID`).
     public var requestID: Span<UInt8> {
-        @_lifetime(copy self) get { bytes.extracting(head.value(ofField: head.requestIDPlace)) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.requestID) }
     }
 
     /// The value of its traceparent field; empty if it has none, more than one, or an unusable one (`isTraceparent`).
     public var traceparent: Span<UInt8> {
-        @_lifetime(copy self) get { bytes.extracting(head.value(ofField: head.traceparentPlace)) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.traceparent) }
     }
 
     /// The address and port from which it came, as `192.0.2.7:41234`; `unix` for a Unix-domain socket. One system call.
@@ -253,7 +260,7 @@ public struct Request: ~Copyable, ~Escapable {
 
     /// Calls `body` with the name and the value of each header field, without the blanks around the value.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {
-        for field in head.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
+        for field in unsafe place.pointee.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
     }
 }
 

@@ -26,7 +26,7 @@ struct RequestParser {
     private var state = State.requestLine
     private var section: HeaderSection
     private var emptyLines = 0
-    private(set) var head = RequestHead()
+    var head = RequestHead()
 
     private var hosts = 0
     private var hasAbsoluteTarget = false

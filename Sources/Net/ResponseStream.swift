@@ -79,7 +79,7 @@ public struct ResponseStream: ~Copyable {
 
     /// Begins an answer with status 200 and a JSON body: `begin` and `beginBody` in one, for the most common answers.
     public mutating func beginJSON(estimatedCount: Int) {
-        if closesConnection || minorVersion == 0 || !returnedFields.isEmpty {
+        if closesConnection || minorVersion == 0 {
             begin(status: 200, contentType: "application/json")
             return beginBody(estimatedCount: estimatedCount)
         }
@@ -88,7 +88,15 @@ public struct ResponseStream: ~Copyable {
         status = 200
         answerStart = sent + UInt64(buffer.count)
         let start = dates.jsonStart
-        buffer.append(start.span)
+        if returnedFields.isEmpty {
+            buffer.append(start.span)
+        } else {
+            let lines = returnedFields
+            let name: StaticString = "Content-Length: "
+            buffer.append(start.span.extracting(droppingLast: name.utf8CodeUnitCount))
+            buffer.append(lines.span)
+            buffer.append(name)
+        }
         reserveLength(estimatedCount)
     }
 
@@ -154,11 +162,19 @@ public struct ResponseStream: ~Copyable {
         reserveLength(estimatedCount)
     }
 
+    /// Ends the head with a length of as many digits as the estimate has. `end` writes the right ones.
     private mutating func reserveLength(_ estimatedCount: Int) {
+        let digits = decimalDigits(of: estimatedCount)
         lengthPlace = buffer.count
-        buffer.append(decimal: estimatedCount)
-        bodyStart = buffer.count + 4
-        buffer.append("\r\n\r\n")
+        bodyStart = lengthPlace + digits + 4
+        switch digits {
+        case 1: buffer.append("0\r\n\r\n")
+        case 2: buffer.append("00\r\n\r\n")
+        case 3: buffer.append("000\r\n\r\n")
+        default:
+            buffer.append(decimal: estimatedCount)
+            buffer.append("\r\n\r\n")
+        }
     }
 
     /// Adds a byte to the body.

@@ -67,10 +67,12 @@ import Testing
             var heads = HeadCache()
             #expect(try parser.parse(&buffer, &heads))
             let source = Array(copying: buffer.span)
-            return body(
-                Request(
-                    bytes: source.span, head: parser.head, service: 0, ticket: Ticket(connection: 0, serial: 0),
-                    bodyObserver: nil))
+            return withUnsafePointer(to: parser.head) { head in
+                body(
+                    Request(
+                        bytes: source.span, head: head, service: 0, ticket: Ticket(connection: 0, serial: 0),
+                        bodyObserver: nil))
+            }
         }
 
         /// Asks for an answer; those with the same target share it. If nothing is under way, this wakes the server.

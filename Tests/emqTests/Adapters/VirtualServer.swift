@@ -98,10 +98,12 @@ final class VirtualServer {
             let dates = DateField()
             dates.update(unixMilliseconds: this.now)
             var responses = ResponseStream(dates: dates)
-            let request = Request(
-                bytes: source.span, head: head, service: service, ticket: Ticket(connection: 0, serial: 0),
-                bodyObserver: nil)
-            _ = this.handler.handle(request, &responses, on: broker)
+            withUnsafePointer(to: head) { head in
+                let request = Request(
+                    bytes: source.span, head: head, service: service, ticket: Ticket(connection: 0, serial: 0),
+                    bodyObserver: nil)
+                _ = this.handler.handle(request, &responses, on: broker)
+            }
             // As in the real loop, there is no other turn unless the end of this one asks for it.
             this.nextTurn = this.handler.endTurn(on: broker)
             return Array(copying: responses.buffer.span)
