@@ -42,8 +42,9 @@ extension Broker {
         guard slot != 0, let extras = store.extras(of: slot) else { return nil }
         let task = store.tasks[slot]
         let isUnfinished = task.isAlive(now: now)
-        guard isUnfinished || extras.uniqueUntil > now else { return nil }
-        return KeyHolder(task: task.id, isUnfinished: isUnfinished, since: task.enqueued, until: extras.uniqueUntil)
+        guard isUnfinished || extras.options.uniqueUntil > now else { return nil }
+        return KeyHolder(
+            task: task.id, isUnfinished: isUnfinished, since: task.enqueued, until: extras.options.uniqueUntil)
     }
 
     /// Frees a key that is kept although its task has finished. The task's record stays, if there is one. O(bytes).

@@ -216,13 +216,13 @@ extension Broker {
     private func view<Result>(
         _ replacement: Replacement, of slot: Slot, as state: TaskState, _ body: (borrowing TaskView) -> Result
     ) -> Result {
-        let extras = TaskExtras(task: slot)
-        extras.take(replacement.options, arrival: replacement.enqueued)
-        extras.key = store.extras(of: slot)?.key ?? []
+        let extras = TaskExtras(
+            task: slot, key: store.extras(of: slot)?.key ?? [],
+            TaskExtras.Options(replacement.options, arrival: replacement.enqueued))
         var record = store.tasks[slot]
         (record.state, record.until, record.retries) = (.delayed, replacement.due, 0)
         (record.enqueued, record.priority) = (replacement.enqueued, replacement.priority)
-        record.isPushed = store.queues[record.queue].isPushed || !extras.request.isEmpty
+        record.isPushed = store.queues[record.queue].isPushed || !extras.options.request.isEmpty
         let name = store.queues[record.queue].name
         return body(
             TaskView(

@@ -81,7 +81,7 @@ extension Broker {
     /// Adds a waiter to the heap of deadlines.
     func insert(_ waiter: Waiter) {
         deadlines.insert(waiter)
-        memoryBytesOfWaiters += waiter.byteCount
+        store.waiterBytes += waiter.byteCount
     }
 
     /// The queue that has too few tasks for a waiter; nil if all have enough.
@@ -115,7 +115,7 @@ extension Broker {
         // Its task has ended, so the waiter is no longer in these structures.
         if waiter.isDue { return }
         deadlines.remove(waiter)
-        memoryBytesOfWaiters -= waiter.byteCount
+        store.waiterBytes -= waiter.byteCount
         if let task = waiter.task { return store.removeWaiter(waiter, of: task) }
         workers.end(waiter, now: store.clock)
         unregister(waiter)
@@ -166,7 +166,7 @@ extension Broker {
             for waiter in ending.waiters {
                 waiter.isDue = true
                 deadlines.remove(waiter)
-                memoryBytesOfWaiters -= waiter.byteCount
+                store.waiterBytes -= waiter.byteCount
             }
         }
         endings += store.endings

@@ -44,8 +44,6 @@ public actor Broker {
     /// The state of restoring, and the buffer that changes are written into.
     var restoration = Restoration()
     var imageWriter = ImageWriter()
-    /// The memory of all waiters, in bytes.
-    var memoryBytesOfWaiters = 0
     /// The workers that have asked for tasks.
     var workers = WorkerTable()
     /// How many purges, kicks and moves have changed tasks, and how many deletions of dead ones: those of whole queues
@@ -132,15 +130,17 @@ public actor Broker {
     ///   - content: the content; the bytes are copied.
     ///   - leaseMilliseconds: how long a worker may hold the task; nil for the queue's setting.
     ///   - expiry: how long the task lives.
+    ///   - trace: the request that adds the task.
     ///   - now: the time.
     /// - Throws: `BrokerError.tooManyTasks`, `.outOfMemory`, `.queueFull`.
     public func enqueue(
         id: UID, in queue: QueueIndex, content: Span<UInt8>, leaseMilliseconds: Int64? = nil,
-        expiry: Expiry = .unsaid, now: Int64
+        expiry: Expiry = .unsaid, trace: TraceContext = TraceContext(), now: Int64
     ) throws(BrokerError) {
         beginChange()
         let waitedFor = try store.add(
-            id: id, queue: queue.slot, content: content, leaseMilliseconds: leaseMilliseconds, expiry: expiry, now: now)
+            id: id, queue: queue.slot, content: content, leaseMilliseconds: leaseMilliseconds, expiry: expiry,
+            trace: trace, now: now)
         serveWaiters(of: waitedFor, now: now)
     }
 
@@ -421,7 +421,7 @@ public actor Broker {
 
     /// The memory of tasks with all their parts, of queues in use, of settings, of waiters, and of the names of
     /// workers, in bytes. O(1).
-    public var memoryBytes: Int { store.memoryBytes + memoryBytesOfWaiters + workers.byteCount }
+    public var memoryBytes: Int { store.memoryBytes + workers.byteCount }
 
     /// Checks all of the broker's structures against each other, and traps if they disagree. O(n). For tests.
     public func checkInvariants() {

@@ -78,10 +78,10 @@ extension TaskExtras {
         try coder.code(32, &key)
         try coder.code(33, &holdsKey)
         try coder.check(!holdsKey || !key.isEmpty, "an empty key that is taken")
-        try coder.code(34, milliseconds: &uniqueUntil, default: 0)
-        try coder.code(35, &retryLimit)
-        try coder.code(36, &backoff)
-        try coder.code(40, milliseconds: &keepMilliseconds)
+        try coder.code(34, milliseconds: &options.uniqueUntil, default: 0)
+        try coder.code(35, &options.retryLimit)
+        try coder.code(36, &options.backoff)
+        try coder.code(40, milliseconds: &options.keepMilliseconds)
         try coder.code(41, milliseconds: &leaseMilliseconds, default: 0)
         try coder.code(42, &hasLapsed)
         try coder.code(43, &worker)
@@ -90,15 +90,15 @@ extension TaskExtras {
         try coder.code(46, &result)
         try coder.code(47, &origin)
         if withMetadata {
-            try coder.code(48, &metadata)
-            try coder.code(49, &request)
+            try coder.code(48, &options.metadata)
+            try coder.code(49, &options.request)
         }
         try coder.code(50, milliseconds: &died, default: 0)
-        if withMetadata { try trace.code(&coder, from: 51) }
+        if withMetadata { try options.trace.code(&coder, from: 51) }
         try coder.code(53, &attempts)
         try coder.check(AttemptLog.isSound(attempts.span), "attempts that cannot be")
         if withMetadata { try coder.code(54, &log) }
-        try coder.code(55, &crashLimit)
+        try coder.code(55, &options.crashLimit)
         try coder.code(56, &crashes, default: 0)
         if !withMetadata {
             var keepsLog = !log.isEmpty

@@ -74,11 +74,7 @@ struct QueueRecord: ~Copyable, LinkedRecord {
     }
 
     /// Whether its name is `other`. O(bytes).
-    @inline(__always) func isNamed(_ other: Span<UInt8>) -> Bool {
-        // A copy of the array: a span of the stored one would need a copy of the whole record.
-        let name = name
-        return name.span.equals(other)
-    }
+    @inline(__always) func isNamed(_ other: Span<UInt8>) -> Bool { name.span.equals(other) }
 
     /// Whether only its totals would be lost if it were forgotten. This and other checks made for each task are
     /// inlined, since the record is copied for a call.

@@ -8,6 +8,42 @@
 
 /// The extras of one task.
 final class TaskExtras {
+    /// A task's options, except its key. They are one variable, because each access to a variable of a class is
+    /// checked, and adding a task sets all of them.
+    struct Options {
+        /// Until when the key stays taken even if the task has finished.
+        var uniqueUntil: Int64 = 0
+        var retryLimit = RetryLimit.unsaid
+        var crashLimit = RetryLimit.unsaid
+        var backoff: Backoff?
+        var keepMilliseconds: Int64?
+        var metadata: [UInt8] = []
+        /// How to send the task; empty if it does not say. A dead letter's request no longer counts.
+        var request: [UInt8] = []
+        /// The request that added the task, or its present content.
+        var trace = TraceContext()
+
+        init() {}
+
+        /// The options of a task that has no others than a trace context.
+        init(_ trace: TraceContext) { self.trace = trace }
+
+        init(_ options: TaskOptions?, arrival: Int64) {
+            guard let options else { return }
+            uniqueUntil = options.uniqueUntil(from: arrival)
+            (retryLimit, crashLimit, backoff) = (options.retryLimit, options.crashLimit, options.backoff)
+            keepMilliseconds = options.keepMilliseconds
+            (metadata, request, trace) = (options.metadata, options.request, options.trace)
+        }
+
+        /// The approximate memory on the heap, in bytes. Tasks of one request share the texts of its trace context, but
+        /// not after a restart.
+        var heapBytes: Int {
+            TaskExtras.heapBytes(metadata) + TaskExtras.heapBytes(request) + TaskExtras.heapBytes(trace.requestID)
+                + TaskExtras.heapBytes(trace.traceparent)
+        }
+    }
+
     /// The task's slot.
     var task: Slot
     /// The key; empty for none.
@@ -18,20 +54,10 @@ final class TaskExtras {
     /// tasks.
     var keyGroup: Slot = 0
     var keyGroupLinks = Links()
-    /// Until when the key stays taken even if the task has finished.
-    var uniqueUntil: Int64 = 0
-    var retryLimit = RetryLimit.unsaid
-    var crashLimit = RetryLimit.unsaid
+    var options = Options()
     /// How many leases of workers have run out since the task was new, kicked or replaced. Above 0, the task has had
     /// retries, too, or is dead.
     var crashes: UInt32 = 0
-    var backoff: Backoff?
-    var keepMilliseconds: Int64?
-    var metadata: [UInt8] = []
-    /// How to send the task; empty if it does not say. A dead letter's request no longer counts.
-    var request: [UInt8] = []
-    /// The request that added the task, or its present content.
-    var trace = TraceContext()
     /// The length of the lease since it was last renewed; 0 if it was not.
     var leaseMilliseconds: Int64 = 0
     var worker: [UInt8] = []
@@ -55,20 +81,8 @@ final class TaskExtras {
     /// The waiters for its end. They know their positions.
     var waiters: [Waiter] = []
 
-    init(task: Slot) {
-        self.task = task
-    }
-
-    /// Sets a task's options, except the key.
-    func take(_ options: TaskOptions?, arrival: Int64) {
-        retryLimit = options?.retryLimit ?? .unsaid
-        crashLimit = options?.crashLimit ?? .unsaid
-        backoff = options?.backoff
-        keepMilliseconds = options?.keepMilliseconds
-        metadata = options?.metadata ?? []
-        request = options?.request ?? []
-        trace = options?.trace ?? TraceContext()
-        uniqueUntil = options?.uniqueUntil(from: arrival) ?? 0
+    init(task: Slot, key: [UInt8] = [], _ options: Options = Options()) {
+        (self.task, self.key, self.options) = (task, key, options)
     }
 
     /// Makes a dead letter an ordinary task.
@@ -76,30 +90,28 @@ final class TaskExtras {
 
     /// The size of the texts that lists show with the task, in bytes, if `limit` bytes of each JSON are shown at most.
     func textBytes(limit: Int) -> Int {
-        key.count + min(metadata.count, limit) + min(request.count, limit) + worker.count + error.count
-            + min(progress.count, limit) + min(result.count, limit) + trace.textBytes
+        key.count + min(options.metadata.count, limit) + min(options.request.count, limit) + worker.count + error.count
+            + min(progress.count, limit) + min(result.count, limit) + options.trace.textBytes
     }
 
     /// The approximate memory on the heap, in bytes.
     var byteCount: Int {
         // Tasks that were taken together share the array of the worker's name, but not after a restart.
-        let arrays = [key, metadata, request, worker, error, progress, result, log, origin, attempts]
-        let texts = arrays.reduce(0) { $0 + ($1.isEmpty ? 0 : Self.heapBytes(32 + $1.count)) }
-        return 320 + texts + traceBytes + (replacement?.byteCount ?? 0)
+        var texts = Self.heapBytes(worker) + Self.heapBytes(error) + Self.heapBytes(progress) + Self.heapBytes(result)
+        texts += Self.heapBytes(log) + Self.heapBytes(origin) + Self.heapBytes(attempts)
+        return Self.byteCount(key: key, options) + texts + (replacement?.byteCount ?? 0)
     }
+
+    /// The same for extras with nothing else.
+    static func byteCount(key: [UInt8], _ options: Options) -> Int { 320 + heapBytes(key) + options.heapBytes }
 
     /// The approximate size in an image that is not full, in bytes.
     var stateImageBytes: Int { byteCount - log.count }
 
-    /// Most tasks have none. Tasks of one request share its texts, but not after a restart.
-    private var traceBytes: Int {
-        if trace.isEmpty { return 0 }
-        return Self.heapBytes(32 + trace.requestID.count) + Self.heapBytes(32 + trace.traceparent.count)
-    }
-
-    /// How many bytes the system's `malloc` takes for `count` bytes.
-    private static func heapBytes(_ count: Int) -> Int {
-        max(32, (count + 23) & ~15)
+    /// How many bytes an array takes on the heap.
+    private static func heapBytes(_ bytes: [UInt8]) -> Int {
+        // As the system's `malloc` does, and 32 bytes of the array's own.
+        bytes.isEmpty ? 0 : max(32, (32 + bytes.count + 23) & ~15)
     }
 }
 

@@ -14,14 +14,15 @@ extension TaskStore {
 
     /// Adds a ready task.
     mutating func add(
-        id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64?, expiry: Expiry, now: Int64
+        id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64?, expiry: Expiry, trace: TraceContext,
+        now: Int64
     ) throws(BrokerError) -> Slot {
         guard tasks.count < tasks.capacity else { throw .tooManyTasks }
         if isFull(queue) { throw .queueFull }
         guard let content = contents.allocate(copying: content) else { throw .outOfMemory }
         _ = insert(
             id: id, queue: queue, content: content, leaseMilliseconds: leaseMilliseconds, due: now, expiry: expiry,
-            priority: nil, now: now)
+            priority: nil, trace: trace, now: now)
         return waitedFor(queue)
     }
 
@@ -40,7 +41,7 @@ extension TaskStore {
     @inline(__always)
     private mutating func insert(
         id: UID, queue: Slot, content: Content, leaseMilliseconds: Int64?, due: Int64, expiry: Expiry, priority: Int8?,
-        options: TaskOptions? = nil, now: Int64
+        options: TaskOptions? = nil, trace: TraceContext = TraceContext(), now: Int64
     ) -> Slot {
         var record = TaskRecord()
         record.idHigh = id.high
@@ -67,10 +68,9 @@ extension TaskStore {
         }
         // Before it is put into a list, because the options may decide in which.
         if let options {
-            withExtras(slot, change: nil) { extras in
-                extras.take(options, arrival: record.enqueued)
-                extras.key = options.key
-            }
+            addExtras(slot, key: options.key, TaskExtras.Options(options, arrival: record.enqueued))
+        } else if !trace.isEmpty {
+            addExtras(slot, key: [], TaskExtras.Options(trace))
         }
         enter(slot, change: [.awaited, .full])
         return slot
@@ -93,7 +93,7 @@ extension TaskStore {
         }
         withExtras(slot) { extras in
             extras.replacement = replacement
-            extras.uniqueUntil = replacement.options?.uniqueUntil(from: replacement.enqueued) ?? 0
+            extras.options.uniqueUntil = replacement.options?.uniqueUntil(from: replacement.enqueued) ?? 0
             extras.crashes = 0
         }
         return tasks[slot].state == .dispatched ? 0 : applyReplacement(slot, now: now) ?? 0
@@ -120,7 +120,7 @@ extension TaskStore {
         withExtras(slot) { extras in
             extras.replacement = nil
             extras.crashes = 0
-            extras.take(replacement.options, arrival: replacement.enqueued)
+            extras.options = TaskExtras.Options(replacement.options, arrival: replacement.enqueued)
             extras.worker = []
             extras.error = []
             extras.attempts = []

@@ -238,7 +238,7 @@ extension TaskStore {
 
     /// Frees the task's key, unless it stays taken beyond `time`.
     mutating func freeKey(of slot: Slot, unlessUniqueAt time: Int64 = .max) {
-        guard let extras = extras(of: slot), extras.holdsKey, extras.uniqueUntil <= time else { return }
+        guard let extras = extras(of: slot), extras.holdsKey, extras.options.uniqueUntil <= time else { return }
         setHoldsKey(false, of: slot)
     }
 
@@ -248,9 +248,9 @@ extension TaskStore {
         guard let extras = extras(of: slot), extras.holdsKey else { return remove(slot) }
         freeContent(of: slot)
         withExtras(slot) { extras in
-            extras.metadata = []
-            extras.request = []
-            extras.trace = TraceContext()
+            extras.options.metadata = []
+            extras.options.request = []
+            extras.options.trace = TraceContext()
             extras.error = []
             extras.attempts = []
             extras.progress = []
@@ -258,7 +258,7 @@ extension TaskStore {
             extras.log = []
         }
         // A new image replaces the one with the content, so that its space can be reused.
-        _ = transition(slot, to: .hidden, until: extras.uniqueUntil, change: [.awaited, .full])
+        _ = transition(slot, to: .hidden, until: extras.options.uniqueUntil, change: [.awaited, .full])
     }
 
     /// Ends a task that has failed for good: it moves to its queue's dead-letter queue, or stays as a dead task.
@@ -286,8 +286,8 @@ extension TaskStore {
         freeKey(of: slot)
         withExtras(slot) { extras in
             extras.key = []
-            extras.uniqueUntil = 0
-            (extras.retryLimit, extras.crashLimit, extras.crashes) = (.unsaid, .unsaid, 0)
+            extras.options.uniqueUntil = 0
+            (extras.options.retryLimit, extras.options.crashLimit, extras.crashes) = (.unsaid, .unsaid, 0)
             (extras.origin, extras.died) = (origin, time)
         }
         // The defaults for all queues apply to tasks, not to dead letters.

@@ -24,7 +24,7 @@ extension TaskStore {
         // The task may be gone now, or have freed the key; or it keeps the key for longer.
         let rest = holder(of: key, in: queue)
         guard rest != 0 else { return 0 }
-        if let extras = extras(of: rest), extras.uniqueUntil > now { return rest }
+        if let extras = extras(of: rest), extras.options.uniqueUntil > now { return rest }
         giveUpKey(of: rest)
         return 0
     }
@@ -35,7 +35,7 @@ extension TaskStore {
         let other = holder(of: key, in: queue)
         guard other != 0, other != slot else { return false }
         return tasks[other].state.isUnfinished || tasks[other].state == .pendingRemoval
-            || extras(of: other)?.uniqueUntil ?? 0 > now
+            || extras(of: other)?.options.uniqueUntil ?? 0 > now
     }
 
     /// Takes the key of a task in its queue, after `isKeyTaken` returned false.
@@ -53,7 +53,7 @@ extension TaskStore {
 
     /// Frees a key before its time, which a task keeps after its end.
     mutating func freeKeptKey(of slot: Slot) {
-        withExtras(slot) { $0.uniqueUntil = 0 }
+        withExtras(slot) { $0.options.uniqueUntil = 0 }
         giveUpKey(of: slot)
     }
 

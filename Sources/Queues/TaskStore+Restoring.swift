@@ -186,7 +186,8 @@ extension TaskStore {
     private mutating func restoreExtras(_ extras: TaskExtras, of slot: Slot, keepsMetadata: Bool) {
         if let before = self.extras(of: slot) {
             if keepsMetadata {
-                (extras.metadata, extras.request, extras.trace) = (before.metadata, before.request, before.trace)
+                (extras.options.metadata, extras.options.request) = (before.options.metadata, before.options.request)
+                extras.options.trace = before.options.trace
                 if extras.hasUnreadLog { extras.log = before.log }
             }
             removeExtras(of: slot)

@@ -26,7 +26,7 @@ extension TaskStore {
 
     func hasRequest(_ slot: Slot) -> Bool {
         guard let extras = extras(of: slot) else { return false }
-        return !extras.request.isEmpty && extras.origin.isEmpty
+        return !extras.options.request.isEmpty && extras.origin.isEmpty
     }
 
     /// Whether a task is a dead letter from another queue.
@@ -36,7 +36,7 @@ extension TaskStore {
 
     /// The backoff for a retry of a dispatched task; nil for none.
     func backoff(of slot: Slot) -> Backoff? {
-        extras(of: slot)?.backoff ?? configuration(of: tasks[slot].queue)?.value.backoff
+        extras(of: slot)?.options.backoff ?? configuration(of: tasks[slot].queue)?.value.backoff
             ?? (tasks[slot].isPushed ? .ofSentTasks : nil)
     }
 

@@ -33,6 +33,7 @@ struct TaskStore: ~Copyable {
     /// The groups of keys (see `KeyGroups.swift`).
     var keyGroups: Table<KeyGroup>
     var queues: Table<QueueRecord>
+    private var recentQueues = RecentQueues()
     /// The defaults for all queues, how often they have changed, and which queues they do not apply to.
     private(set) var defaults: SharedConfiguration?
     private var defaultsGeneration: UInt64 = 0
@@ -55,6 +56,8 @@ struct TaskStore: ~Copyable {
     /// The memory of contents, and of extras, in bytes.
     var contentBytes = 0
     var extrasBytes = 0
+    /// The memory of all waiters, in bytes.
+    var waiterBytes = 0
     /// The memory of the queues' configurations, in bytes.
     private(set) var configurationBytes = 0
     /// The settings, in the order of their images, and their memory in bytes.
@@ -113,8 +116,8 @@ struct TaskStore: ~Copyable {
         populations[Int(state.rawValue)]
     }
 
-    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of queues in use, of
-    /// their configurations, and of settings. O(1).
+    /// The approximate memory, in bytes, of tasks (records, index entries, contents, extras), of waiters, of queues in
+    /// use, of their configurations, and of settings. O(1).
     var memoryBytes: Int {
         let image = isJournaled ? MemoryLayout<ImageIndex.Entry>.stride : 0
         let record = MemoryLayout<TaskRecord>.stride + MemoryLayout<Slot>.stride + image
@@ -122,7 +125,8 @@ struct TaskStore: ~Copyable {
         let queuesInUse = queues.count - Int(idle.count)
         let group = MemoryLayout<KeyGroup>.stride + MemoryLayout<Slot>.stride
         let recordBytes = tasks.count * record + queuesInUse * queue + keyGroups.count * group
-        return recordBytes + contentBytes + extrasBytes + configurationBytes + settingBytes + sampling.byteCount
+        let partBytes = contentBytes + extrasBytes + waiterBytes
+        return recordBytes + partBytes + configurationBytes + settingBytes + sampling.byteCount
     }
 
     // MARK: Queues
@@ -138,14 +142,13 @@ struct TaskStore: ~Copyable {
     /// Finds or makes a queue. If there are too many idle queues, the one that was unused for the longest time is
     /// forgotten.
     mutating func queue(named name: Span<UInt8>) throws(BrokerError) -> Slot {
+        let recent = recentQueues[name]
+        if recent != 0, queues[recent].isNamed(name) { return use(recent) }
         let hash = QueueRecord.hash(of: name)
         let found = existingQueue(named: name, hash: hash)
         if found != 0 {
-            if queues[found].isIdle {
-                idle.remove(found, in: &queues)
-                rest(found)
-            }
-            return found
+            recentQueues[name] = found
+            return use(found)
         }
         if idle.count >= Self.maximumIdleQueues { forgetLongestUnused() }
         if queues.count >= queues.capacity, !idle.isEmpty { forgetLongestUnused() }
@@ -154,6 +157,16 @@ struct TaskStore: ~Copyable {
         guard let made = queues.insert(record) else { throw .tooManyQueues }
         rest(made)
         return made
+    }
+
+    /// Notes that a queue is used.
+    @inline(__always)
+    private mutating func use(_ queue: Slot) -> Slot {
+        if queues[queue].isIdle {
+            idle.remove(queue, in: &queues)
+            rest(queue)
+        }
+        return queue
     }
 
     /// Changes a part of a queue that decides whether it is idle.
@@ -189,6 +202,7 @@ struct TaskStore: ~Copyable {
         let oldest = idle.first
         keepSeries(of: oldest)
         idle.remove(oldest, in: &queues)
+        recentQueues.forget(oldest)
         queues.remove(oldest)
     }
 
@@ -330,6 +344,13 @@ struct TaskStore: ~Copyable {
         if let change { note(slot, change) }
     }
 
+    /// Gives a new task extras.
+    mutating func addExtras(_ slot: Slot, key: [UInt8], _ options: TaskExtras.Options) {
+        place(TaskExtras(task: slot, key: key, options))
+        extrasBytes += TaskExtras.byteCount(key: key, options)
+        assert(TaskExtras.byteCount(key: key, options) == extras(of: slot)?.byteCount)
+    }
+
     /// Adds extras to their table, by the key that they hold or by the task's id.
     mutating func place(_ extras: TaskExtras) {
         let task = extras.task
@@ -379,7 +400,7 @@ struct TaskStore: ~Copyable {
 
     /// How many retries a task may have; nil for any number.
     func maximumRetries(of slot: Slot) -> UInt32? {
-        switch extras(of: slot)?.retryLimit ?? .unsaid {
+        switch extras(of: slot)?.options.retryLimit ?? .unsaid {
         case .unsaid: configuration(of: tasks[slot].queue)?.value.maximumRetries
         case .unlimited: nil
         case .limited(let limit): limit
@@ -395,7 +416,7 @@ struct TaskStore: ~Copyable {
     /// Whether more leases of a task have run out than may.
     func hasCrashedTooOften(_ slot: Slot) -> Bool {
         guard let extras = extras(of: slot), extras.crashes > 0 else { return false }
-        return switch extras.crashLimit {
+        return switch extras.options.crashLimit {
         case .unsaid: extras.crashes > configuration(of: tasks[slot].queue)?.value.maximumCrashes ?? .max
         case .unlimited: false
         case .limited(let limit): extras.crashes > limit
@@ -404,7 +425,7 @@ struct TaskStore: ~Copyable {
 
     /// How long the record of a task is kept after its end.
     func keepMilliseconds(of slot: Slot) -> Int64 {
-        keepMilliseconds(own: extras(of: slot)?.keepMilliseconds, in: tasks[slot].queue)
+        keepMilliseconds(own: extras(of: slot)?.options.keepMilliseconds, in: tasks[slot].queue)
     }
 
     /// How long the record of a task in a queue is kept; `own` is the task's own setting.

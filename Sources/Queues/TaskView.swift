@@ -138,7 +138,7 @@ public struct TaskView: ~Copyable, ~Escapable {
     public var retries: UInt32 { record.retries }
     /// How many retries it may have, if it has its own limit.
     public var retryLimit: Int? {
-        if case .limited(let limit)? = extras?.retryLimit { Int(limit) } else { nil }
+        if case .limited(let limit)? = extras?.options.retryLimit { Int(limit) } else { nil }
     }
     /// How many leases of workers have run out since it was added, kicked or replaced.
     public var crashes: UInt32 { extras?.crashes ?? 0 }
@@ -147,28 +147,28 @@ public struct TaskView: ~Copyable, ~Escapable {
         if case .limited(let limit) = ownCrashLimit { Int(limit) } else { nil }
     }
     /// What it says itself about its retries.
-    public var ownRetryLimit: RetryLimit { extras?.retryLimit ?? .unsaid }
+    public var ownRetryLimit: RetryLimit { extras?.options.retryLimit ?? .unsaid }
     /// What it says itself about leases that run out.
-    public var ownCrashLimit: RetryLimit { extras?.crashLimit ?? .unsaid }
+    public var ownCrashLimit: RetryLimit { extras?.options.crashLimit ?? .unsaid }
     /// Its own backoff, if it has one.
-    public var backoff: Backoff? { extras?.backoff }
+    public var backoff: Backoff? { extras?.options.backoff }
     /// How long its record is kept after its end, if it says so itself.
-    public var keepMilliseconds: Int64? { extras?.keepMilliseconds }
+    public var keepMilliseconds: Int64? { extras?.options.keepMilliseconds }
     /// Its key; empty if it has none.
     public var key: [UInt8] { extras?.key ?? [] }
     /// Until when its key stays taken even if it finishes before; nil if the task does not ask for it.
     public var uniqueUntil: Int64? {
-        guard let extras, !extras.key.isEmpty, extras.uniqueUntil > record.enqueued else { return nil }
-        return extras.uniqueUntil
+        guard let extras, !extras.key.isEmpty, extras.options.uniqueUntil > record.enqueued else { return nil }
+        return extras.options.uniqueUntil
     }
     /// Its metadata, unchanged; empty if it has none.
-    public var metadata: [UInt8] { extras?.metadata ?? [] }
+    public var metadata: [UInt8] { extras?.options.metadata ?? [] }
     /// Whether it is ready and is to be sent, not given to a worker.
     public var isToBeSent: Bool { state == .ready && record.isPushed }
     /// Its own request, which says how to send it; empty if it has none. A dead letter's request no longer counts.
-    public var request: [UInt8] { extras?.request ?? [] }
+    public var request: [UInt8] { extras?.options.request ?? [] }
     /// The request that added it, or that replaced it last.
-    public var trace: TraceContext { extras?.trace ?? TraceContext() }
+    public var trace: TraceContext { extras?.options.trace ?? TraceContext() }
     /// The name of the worker that got it last; empty if unknown.
     public var worker: [UInt8] { extras?.worker ?? [] }
     /// Why it failed last; empty if unknown.

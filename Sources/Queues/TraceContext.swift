@@ -19,6 +19,14 @@ public struct TraceContext: Hashable, Sendable {
         if traceparent.isTraceparent { self.traceparent = Array(copying: traceparent) }
     }
 
+    /// A context with values of which it is known that they are usable, or empty. O(*n*).
+    public init(usableRequestID requestID: Span<UInt8>, usableTraceparent traceparent: Span<UInt8>) {
+        assert(requestID.isEmpty || requestID.isRequestID, "a request id that cannot be")
+        assert(traceparent.isEmpty || traceparent.isTraceparent, "a traceparent that cannot be")
+        if !requestID.isEmpty { self.requestID = Array(copying: requestID) }
+        if !traceparent.isEmpty { self.traceparent = Array(copying: traceparent) }
+    }
+
     /// Whether there is nothing in it.
     public var isEmpty: Bool { requestID.isEmpty && traceparent.isEmpty }
 

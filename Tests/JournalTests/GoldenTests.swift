@@ -139,6 +139,10 @@ import UID
     private func fields<Value>(of value: Value, unlike other: Value) -> String {
         var text = ""
         for (child, plain) in zip(Mirror(reflecting: value).children, Mirror(reflecting: other).children) {
+            if let options = child.value as? TaskExtras.Options {
+                text += fields(of: options, unlike: TaskExtras.Options())
+                continue
+            }
             guard let label = child.label, !Self.omitted.contains(label) else { continue }
             let shown = show(child.value)
             if shown != show(plain.value) { text += " \(label)=\(shown)" }

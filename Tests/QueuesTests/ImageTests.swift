@@ -71,12 +71,13 @@ import UID
 
     @Test func everyFieldOfExtrasIsWritten() throws {
         let extras = TaskExtras(task: 0)
-        (extras.key, extras.holdsKey, extras.uniqueUntil, extras.retryLimit) = ([1], true, 1, .limited(2))
-        (extras.backoff, extras.keepMilliseconds, extras.metadata, extras.request) = (backoff, 3, [2], [3])
+        (extras.key, extras.holdsKey, extras.options.uniqueUntil) = ([1], true, 1)
+        (extras.options.retryLimit, extras.options.backoff) = (.limited(2), backoff)
+        (extras.options.keepMilliseconds, extras.options.metadata, extras.options.request) = (3, [2], [3])
         (extras.leaseMilliseconds, extras.worker, extras.error, extras.progress) = (4, [4], [5], [6])
         (extras.result, extras.origin, extras.died, extras.hasLapsed) = ([7], [8], 9, true)
-        (extras.log, extras.crashLimit, extras.crashes) = ([10], .limited(11), 12)
-        extras.trace = trace("a")
+        (extras.log, extras.options.crashLimit, extras.crashes) = ([10], .limited(11), 12)
+        extras.options.trace = trace("a")
         let attempt = TaskAttempt(number: 1, dispatched: 2, ended: 3, outcome: .released, worker: [4])
         AttemptLog.append(attempt, error: [5, 6].span, to: &extras.attempts)
         let replacement = Replacement()
@@ -137,7 +138,7 @@ import UID
     /// not be sent in a header is not read.
     @Test func aTraceContextHasFieldsOfItsOwn() throws {
         let extras = TaskExtras(task: 0)
-        extras.trace = trace("abc")
+        extras.options.trace = trace("abc")
         var writer = ImageWriter()
         writer.beginFields()
         extras.code(&writer, withMetadata: true)
