@@ -1,5 +1,6 @@
 // The entry point, and the assembly of the server.
 
+import Bytes
 import Glibc
 import Journal
 import Net
@@ -25,6 +26,9 @@ enum Emq {
             throw CommandFailure(.failed)
         }
     }
+
+    /// Keeps the tasks until the program has ended.
+    private static let lastBroker = Locked<Broker?>(nil)
 
     private static func serve(_ options: Options, _ log: Log) throws {
         Memory.configureAllocator()
@@ -73,6 +77,8 @@ enum Emq {
             throw UsageError("--tokens: \(error.description)")
         }
         let durability: (any Durability)? = try DurableStore(options, loop: loop)
+        // The system takes the memory of the tasks back at once. To free that of each would take seconds.
+        lastBroker.with { $0 = broker }
         // The isolation is entered once, around the whole loop, so each call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             // The adapters of legacy systems set every option of their tasks.

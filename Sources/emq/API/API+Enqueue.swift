@@ -32,7 +32,7 @@ extension API {
         var fields = TaskFields(id: id)
         try fields.read(bytes, scannedBy: context.body, now: context.now)
         let other = try prepare(&fields, of: bytes, context, on: broker)
-        if request.hasTraceFields { fields.options.trace = TraceContext(of: request) }
+        let trace = request.hasTraceFields ? TraceContext(of: request) : TraceContext()
         var result = Enqueued(id: id, isExisting: false)
         // A task that is about to be moved must not be dispatched first.
         if other != nil { broker.beginEvent() }
@@ -42,8 +42,10 @@ extension API {
             if fields.isPlain {
                 try broker.enqueue(
                     id: id, in: queue, content: bytes.extracting(fields.task.content),
-                    leaseMilliseconds: fields.task.leaseMilliseconds, expiry: fields.task.expiry, now: context.now)
+                    leaseMilliseconds: fields.task.leaseMilliseconds, expiry: fields.task.expiry, trace: trace,
+                    now: context.now)
             } else {
+                if !trace.isEmpty { fields.options.trace = trace }
                 result = try broker.enqueue(fields.task, content: bytes, in: queue, now: context.now)
             }
         } catch {
@@ -166,6 +168,6 @@ extension API {
 extension TraceContext {
     /// What a request says about itself. O(1) if it says nothing.
     init(of request: borrowing Request) {
-        self.init(requestID: request.requestID, traceparent: request.traceparent)
+        self.init(usableRequestID: request.requestID, usableTraceparent: request.traceparent)
     }
 }

@@ -23,20 +23,20 @@ extension API {
     ) throws(Problem) -> Outcome {
         try context.body.read(request, allowsNull: true)
         let bytes = request.body
-        var ids: JSONScanner.Entry?
-        var tasks: JSONScanner.Entry?
+        var ids: FieldPart?
+        var tasks: FieldPart?
         var result = 0..<0
         var log: [UInt8] = []
         var hasLog = false
         try context.body.forEach(in: bytes, known: ["ids", "result", "log", "tasks"]) {
             (place, value) throws(Problem) in
             switch place {
-            case 0: ids = value.entry
+            case 0: ids = value.part
             case 1: result = value.range
             case 2:
                 try value.decodeString(byteCounts: API.logByteCounts, into: &log)
                 hasLog = true
-            default: tasks = value.entry
+            default: tasks = value.part
             }
         }
         api.references.removeAll(keepingCapacity: true)
@@ -79,7 +79,7 @@ extension API {
     ) throws(Problem) -> Outcome {
         try context.body.read(request, allowsNull: true)
         let bytes = request.body
-        var ids: JSONScanner.Entry?
+        var ids: FieldPart?
         var error: [UInt8] = []
         var log: [UInt8] = []
         var delay: Int64?
@@ -88,7 +88,7 @@ extension API {
         try context.body.forEach(in: bytes, known: ["ids", "error", "delay", "dead", "release", "log"]) {
             (place, value) throws(Problem) in
             switch place {
-            case 0: ids = value.entry
+            case 0: ids = value.part
             case 1: error = try value.string(maximumBytes: API.maximumErrorBytes)
             case 2: delay = try value.duration()
             case 3: isDead = try value.boolean()
@@ -143,12 +143,12 @@ extension API {
     ) throws(Problem) -> Outcome {
         try context.body.read(request, allowsNull: true)
         let bytes = request.body
-        var ids: JSONScanner.Entry?
+        var ids: FieldPart?
         var lease: Int64?
         var progress = 0..<0
         try context.body.forEach(in: bytes, known: ["ids", "retry", "progress"]) { (place, value) throws(Problem) in
             switch place {
-            case 0: ids = value.entry
+            case 0: ids = value.part
             case 1: lease = try value.length()
             default: progress = value.range
             }
@@ -210,14 +210,14 @@ extension API {
     /// Makes `references` those of a body that names tasks and says nothing else.
     mutating func readTasks(_ request: borrowing Request, _ context: inout Context) throws(Problem) {
         try context.body.read(request, allowsNull: true)
-        var ids: JSONScanner.Entry?
-        try context.body.forEach(in: request.body, known: ["ids"]) { (_, value) throws(Problem) in ids = value.entry }
+        var ids: FieldPart?
+        try context.body.forEach(in: request.body, known: ["ids"]) { (_, value) throws(Problem) in ids = value.part }
         references.removeAll(keepingCapacity: true)
         try readIDs(request.body, ids)
     }
 
     /// Adds all ids and receipts of `ids`, if the body has that field, to `references`.
-    mutating func readIDs(_ bytes: Span<UInt8>, _ ids: JSONScanner.Entry?) throws(Problem) {
+    mutating func readIDs(_ bytes: Span<UInt8>, _ ids: FieldPart?) throws(Problem) {
         guard let ids else { return }
         try readReferences(FieldValue(bytes, ids, name: "ids"), maximum: API.maximumIDs)
     }
@@ -238,6 +238,7 @@ extension API {
     private static let malformedReference = "this must be an id of 22 or 36 characters, or a receipt, ID@TOKEN"
 
     private mutating func readReference(_ quoted: Span<UInt8>) -> TaskReference? {
+        if let text = JSONValue.plainString(quoted) { return Receipt.read(text) }
         decoded.removeAll(keepingCapacity: true)
         return JSONValue.decodeString(quoted, into: &decoded) ? Receipt.read(decoded.span) : nil
     }
@@ -250,13 +251,13 @@ extension API {
             do throws(Problem) {
                 let object = array.bytes.extracting(element.value)
                 try item.read(object, kind: element.kind)
-                var id: JSONScanner.Entry?
+                var id: FieldPart?
                 var result = 0..<0
                 var log: Range<Int>?
                 var text: [UInt8] = []
                 try item.forEach(in: object, known: ["id", "result", "log"]) { (place, value) throws(Problem) in
                     switch place {
-                    case 0: id = value.entry
+                    case 0: id = value.part
                     case 1: result = value.range
                     default:
                         text.removeAll(keepingCapacity: true)
@@ -264,13 +265,13 @@ extension API {
                         log = value.range
                     }
                 }
-                guard let id, id.kind == .string, let task = readReference(object.extracting(id.value)) else {
+                guard let id, id.kind == .string, let task = readReference(object.extracting(id.range)) else {
                     throw Problem(.invalidField, API.malformedReference, field: "id")
                 }
                 let start = array.range.lowerBound + element.value.lowerBound
                 references.append(
                     Reference(
-                        task: task, written: start + id.value.lowerBound..<start + id.value.upperBound,
+                        task: task, written: start + id.range.lowerBound..<start + id.range.upperBound,
                         result: start + result.lowerBound..<start + result.upperBound,
                         log: log.map { start + $0.lowerBound..<start + $0.upperBound }))
             } catch {

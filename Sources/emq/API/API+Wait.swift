@@ -199,14 +199,14 @@ extension API {
     ) throws(Problem) -> WaitFields {
         let bytes = request.body
         var fields = WaitFields()
-        var names: JSONScanner.Entry?
-        var acks: JSONScanner.Entry?
+        var names: FieldPart?
+        var acks: FieldPart?
         try context.body.forEach(in: bytes, known: API.waitNames) { (place, value) throws(Problem) in
             switch place {
-            case 0: names = value.entry
+            case 0: names = value.part
             case 1: fields.timeoutMilliseconds = try value.timeout()
             case 2: fields.maximum = Int(try value.integer(1...Int64(API.maximumTasksPerAnswer)))
-            case 3: acks = value.entry
+            case 3: acks = value.part
             case 4: fields.leaseMilliseconds = try value.length()
             default:
                 fields.worker = try value.string(maximumBytes: QueueName.maximumByteCount)
@@ -229,16 +229,28 @@ extension API {
     ) throws(Problem) {
         try elements.read(names, of: "strings", maximum: API.maximumTasksPerAnswer)
         for index in 0..<elements.count {
+            let quoted = names.bytes.extracting(try elements.string(index))
+            if let name = JSONValue.plainString(quoted) {
+                try addQueue(named: name, index, of: caller, on: broker)
+                continue
+            }
             decoded.removeAll(keepingCapacity: true)
-            let isText = JSONValue.decodeString(names.bytes.extracting(try elements.string(index)), into: &decoded)
-            if let flaw = isText ? QueueName.flaw(in: decoded.span) : "a queue's name must be UTF-8" {
-                throw elements.flaw(index, flaw)
+            guard JSONValue.decodeString(quoted, into: &decoded) else {
+                throw elements.flaw(index, "a queue's name must be UTF-8")
             }
-            do throws(Problem) { try caller.check(.work, in: decoded.span) } catch {
-                throw error.inside("queues[\(index)]")
-            }
-            queues.append(try broker.requireQueue(named: decoded.span))
+            let name = decoded
+            try addQueue(named: name.span, index, of: caller, on: broker)
         }
+    }
+
+    private mutating func addQueue(
+        named name: Span<UInt8>, _ index: Int, of caller: Caller, on broker: isolated Broker
+    ) throws(Problem) {
+        if let flaw = QueueName.flaw(in: name) { throw elements.flaw(index, flaw) }
+        do throws(Problem) { try caller.check(.work, in: name) } catch {
+            throw error.inside("queues[\(index)]")
+        }
+        queues.append(try broker.requireQueue(named: name))
     }
 }
 

@@ -54,7 +54,8 @@ struct API: ~Copyable {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         if request.method == .options { return try answerOptions(request, &responses) }
-        let (route, operation) = try readHead(of: request, by: context.caller, isWhole: true)
+        let head = try readHead(of: request, by: context.caller, isWhole: true)
+        let operation = head.operation
         let durability = context.gate.durability
         if let durability, !operation.isOpenDuringRecovery, !durability.isReady { throw durability.problem }
         cost = operation.cost
@@ -65,7 +66,7 @@ struct API: ~Copyable {
                 cost, keptBytes: keepsBody ? bodyBytes : 0, writtenBytes: keepsBody ? 0 : bodyBytes, on: broker)
         }
         if operation.isAudited {
-            context.audit = AuditRecord(request, by: context.caller, route: route, name: name)
+            context.audit = AuditRecord(request, by: context.caller, route: head.route, name: name)
             context.auditedTaskCount = nil
         }
         let outcome = try operation.handler(&self, request, &responses, &context, broker)
@@ -120,30 +121,34 @@ struct API: ~Copyable {
     /// Reads everything but the body of a request: the route, the name and the query. Checks what the sender may do.
     private mutating func readHead(
         of request: borrowing Request, by caller: Caller, isWhole: Bool
-    ) throws(Problem) -> (route: Route, operation: Operation) {
+    ) throws(Problem) -> KnownHead {
         if request.method == .connect { throw .noProxy }
         if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
-        let known = knownHeads.known(request.headKey)
-        let place: Int
-        if let known {
-            (place, name) = (known.place, known.name)
+        let remembered = knownHeads.known(request.headKey)
+        let head: KnownHead
+        if let remembered {
+            head = remembered
+            name = head.name
         } else {
-            place = try Route.find(request.path, name: &name)
+            let place = try Route.find(request.path, name: &name)
+            let route = Route.all[place]
+            // A request that is refused for its method counts for its path.
+            label = Metrics.label(ofRoute: place)
+            let operation = try route.operation(for: request)
+            head = KnownHead(request.headKey, place: place, route, operation, name: name)
         }
-        label = Metrics.label(ofRoute: place)
-        let route = Route.all[place]
-        let operation: Operation
-        if let known { operation = known.operation } else { operation = try route.operation(for: request) }
-        if caller.hasToken { try check(caller, for: operation, of: route) }
-        if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: route) }
+        label = Metrics.label(ofRoute: head.place)
+        let operation = head.operation
+        if caller.hasToken { try check(caller, for: operation, of: head.route) }
+        if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: head.route) }
         if operation.body != .none {
             if isWhole, request.body.isEmpty { throw Problem(.missingBody, "the body is empty; send a JSON object") }
-            if known == nil { try checkContentType(request) }
+            if remembered == nil { try checkContentType(request) }
         } else if operation.method != .get, !request.body.isEmpty {
             throw Problem(.unexpectedBody, "send no body; parameters go in the URL")
         }
-        if known == nil, request.query.isEmpty { knownHeads.note(request.headKey, place: place, operation, name: name) }
-        return (route, operation)
+        if remembered == nil, request.query.isEmpty { knownHeads.note(head) }
+        return head
     }
 
     /// Whether a request needs no token.

@@ -128,7 +128,8 @@ struct Members: ~Copyable {
             }
             seen |= 1 << UInt64(place)
             if entry.kind == .null, nullable & 1 << UInt64(place) == 0 { continue }
-            try member(place, FieldValue(bytes, entry, name: known[place]))
+            let part = FieldPart(range: entry.value, kind: entry.kind)
+            try member(place, FieldValue(bytes, part, name: known[place]))
         }
     }
 

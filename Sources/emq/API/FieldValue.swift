@@ -8,25 +8,32 @@ import Queues
 /// 32 bits.
 let maximumMilliseconds: Int64 = 4_294_967_295_000
 
+/// Where the value of a member is in its object, and of which kind it is.
+struct FieldPart {
+    let range: Range<Int>
+    let kind: JSONKind
+}
+
 /// The value of a member, with the member's name for errors.
 ///
 /// Each reader throws a 400 that names the field and says what it must be and what it is.
-struct FieldValue: ~Escapable {
+struct FieldValue: ~Copyable, ~Escapable {
     /// The value as the client wrote it.
     let bytes: Span<UInt8>
-    /// Its place in the object that it is a member of, and its kind.
-    let entry: JSONScanner.Entry
+    /// Its place in the object that it is a member of.
+    let range: Range<Int>
+    let kind: JSONKind
     let name: StaticString
 
     @_lifetime(copy object)
-    init(_ object: Span<UInt8>, _ entry: JSONScanner.Entry, name: StaticString) {
-        bytes = object.extracting(entry.value)
-        self.entry = entry
+    init(_ object: Span<UInt8>, _ part: FieldPart, name: StaticString) {
+        bytes = object.extracting(part.range)
+        (range, kind) = (part.range, part.kind)
         self.name = name
     }
 
-    var kind: JSONKind { entry.kind }
-    var range: Range<Int> { entry.value }
+    /// Its place and its kind, to be kept.
+    var part: FieldPart { FieldPart(range: range, kind: kind) }
 
     /// A problem that says what the value must be.
     func flaw(_ wanted: String) -> Problem {

@@ -1,5 +1,6 @@
 // The fields of an enqueue. One table gives each field's name and type, where its value goes, and how it is shown.
 
+import Bytes
 import Delivery
 import JSON
 import Queues
@@ -123,6 +124,7 @@ struct TaskFields: ~Copyable {
     /// The longest metadata, in bytes of JSON.
     static let maximumMetadataBytes = 65_536
 
+    private let pin = Pin()
     /// The task. Its content is empty if that field is left out.
     var task: NewTask
     /// How to send it, if it is to be sent.
@@ -157,7 +159,8 @@ struct TaskFields: ~Copyable {
     mutating func read(_ bytes: Span<UInt8>, scannedBy members: borrowing Members, now: Int64) throws(Problem) {
         try members.forEach(in: bytes, known: TaskField.names, nullable: TaskField.nullable) {
             (place, value) throws(Problem) in
-            try TaskField.all[place].read(value, &self, now)
+            // The content is what every task has.
+            if place == 0 { task.content = value.range } else { try TaskField.all[place].read(value, &self, now) }
         }
         try complete(now: now)
     }

@@ -70,19 +70,19 @@ struct TokensFile {
         var members = Members()
         try members.read(bytes, kind: .object, of: "the file")
         guard members.kind == .object else { throw Problem(.invalidBody, "the file is not a JSON object") }
-        var list: JSONScanner.Entry?
-        try members.forEach(in: bytes, known: ["tokens"]) { (_, value) throws(Problem) in list = value.entry }
+        var list: FieldPart?
+        try members.forEach(in: bytes, known: ["tokens"]) { (_, value) throws(Problem) in list = value.part }
         guard let list else {
             throw Problem(
                 .missingField, "the file has no \"tokens\", an array of objects; for no token, write {\"tokens\": []}")
         }
         var elements = Elements()
         try elements.read(FieldValue(bytes, list, name: "tokens"), of: "objects", maximum: maximumCount)
-        let array = bytes.extracting(list.value)
+        let array = bytes.extracting(list.range)
         var tokens: [Token] = []
         for index in 0..<elements.count {
             let element = elements.element(index)
-            place = list.value.lowerBound + element.value.lowerBound
+            place = list.range.lowerBound + element.value.lowerBound
             do throws(Problem) {
                 let token = try Token(array.extracting(element.value), kind: element.kind, now: now)
                 if let other = tokens.firstIndex(where: { $0.name == token.name }) {
