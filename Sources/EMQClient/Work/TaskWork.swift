@@ -77,6 +77,8 @@ final class TaskWork: Sendable {
     nonisolated(nonsending) func run<Result: Sendable>(
         _ body: @escaping @Sendable (EMQTask) async throws -> Result
     ) async -> Swift.Result<Result, any Error> {
+        // The lease may have been lost before there was a thread for the work.
+        if state.with(\.isLost) { return .failure(lostLease) }
         let task = task
         // A Swift task of its own, so that a lost lease cancels nothing else.
         let work = Task { try await body(task) }
