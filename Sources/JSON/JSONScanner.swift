@@ -2,7 +2,7 @@
 //
 // The scanner is a state machine that can stop after any byte. `consume` passes the rest of a piece to the method for
 // the current state, which goes as far as it can. An error depends on the state and the offending byte, never on where
-// a piece begins or ends.
+// a piece begins or ends. Before it begins, `scanUsual` scans what is written as most documents are.
 //
 // Inlining the marked methods makes scanning a document of 100 bytes 13 % faster.
 
@@ -138,8 +138,7 @@ public struct JSONScanner: ~Copyable {
     /// - Complexity: O(*n*), where *n* is the number of bytes.
     public mutating func consume(_ bytes: Span<UInt8>) throws(JSONError) {
         if let failure { throw failure }
-        if consumed == 0, bytes.count <= Self.usualByteCount, scanUsual(bytes) { return }
-        var index = 0
+        var index = consumed == 0 && state == .value ? scanUsual(bytes) : 0
         while index < bytes.count {
             // In the usual order of tokens. The processor predicts each of these branches by itself; a switch would be
             // a single jump with many targets.
@@ -179,68 +178,87 @@ public struct JSONScanner: ~Copyable {
         }
     }
 
-    // MARK: - Usual documents
+    // MARK: - Usual values
 
-    /// The longest document that is tried as a usual one, in bytes: if it is not, it is scanned again.
-    private static let usualByteCount = 4096
-
-    /// Scans a whole document if it is as most programs write most requests: a container of containers, plain strings
-    /// and natural numbers, with no white space but a space after a colon or a comma. That takes half the instructions
-    /// of the state machine, since everything about it is in registers.
+    /// Scans the beginning of a document as far as it is written as most programs write most requests: containers of
+    /// containers, strings without escapes, integers and literals, with no white space but a space after a colon or a
+    /// comma. That takes half the instructions of the state machine, since everything about it is in registers. The
+    /// state machine goes on with the first value that is written in another way, and reports all errors.
     ///
-    /// - Returns: Whether it is such a document, and is scanned. If not, nothing has changed.
-    private mutating func scanUsual(_ bytes: Span<UInt8>) -> Bool {
-        guard depth == 0, state == .value, let root = container(bytes, at: 0) else { return false }
+    /// - Returns: The index of the first byte that was not consumed.
+    private mutating func scanUsual(_ bytes: Span<UInt8>) -> Int {
+        guard let root = container(at: 0, of: bytes) else { return 0 }
         // As `objects` and `depth` of the state machine.
         var (objects, depth): (UInt64, Int) = (root == .object ? 1 : 0, 1)
-        var (name, start) = (0..<0, 0)
-        var (index, count) = (1, 0)
         let maximumDepth = min(depthLimit, UInt64.bitWidth)
-        while index < bytes.count {
+        var (name, start, count) = (0..<0, 0, 0)
+        // Where a member or an element begins, or what follows the last one.
+        var index = 1
+        var isFirst = true
+        scan: while index < bytes.count {
+            var end = index
             if objects & 1 == 1 {
-                guard let end = plainString(bytes, at: index), end + 1 < bytes.count, bytes[end] == UInt8(ascii: ":")
-                else { return false }
-                if depth == 1 { name = index + 1..<end - 1 }
-                index = afterSpace(bytes, end + 1)
-                if index == bytes.count { return false }
+                guard let nameEnd = endOfPlainString(from: index, in: bytes), nameEnd < bytes.count,
+                    bytes[nameEnd] == UInt8(ascii: ":")
+                else { break }
+                if depth == 1 { name = index + 1..<nameEnd - 1 }
+                end = afterSpace(bytes, nameEnd + 1)
+                if end == bytes.count { break }
             }
-            if depth == 1 { start = index }
+            if depth == 1 { start = end }
             var kind: JSONKind
-            if let end = plainString(bytes, at: index) {
-                (index, kind) = (end, .string)
-            } else if let opened = container(bytes, at: index), depth < maximumDepth {
-                objects = objects << 1 | (opened == .object ? 1 : 0)
-                depth += 1
-                index += 1
-                continue
+            if let stringEnd = endOfPlainString(from: end, in: bytes) {
+                (end, kind) = (stringEnd, .string)
+            } else if let opened = container(at: end, of: bytes) {
+                guard depth < maximumDepth, end + 1 < bytes.count else { break }
+                if bytes[end + 1] == closing(of: opened) {
+                    (end, kind) = (end + 2, opened)
+                } else {
+                    objects = objects << 1 | (opened == .object ? 1 : 0)
+                    depth += 1
+                    index = end + 1
+                    isFirst = true
+                    continue
+                }
+            } else if let number = endOfInteger(from: end, in: bytes) {
+                // What follows may belong to the number, or be missing still.
+                guard number < bytes.count, !isPartOfNumber(bytes[number]) else { break }
+                (end, kind) = (number, .number)
+            } else if let token = literalToken(at: end, of: bytes) {
+                (end, kind) = token
             } else {
-                guard let end = naturalNumber(bytes, at: index) else { return false }
-                (index, kind) = (end, .number)
+                break
             }
             // After a value: the ends of containers, each of which is a value, and a comma or the end of the document.
+            isFirst = false
+            state = .afterValue
             while true {
                 if depth == 1 {
-                    guard count < maximumEntries else { return false }
-                    let entry = Entry(name: name, nameHasEscapes: false, value: start..<index, kind: kind)
+                    let entry = Entry(name: name, nameHasEscapes: false, value: start..<end, kind: kind)
                     if count < entries.count { entries[count] = entry } else { entries.append(entry) }
                     count += 1
                 }
-                guard index < bytes.count else { return false }
-                if bytes[index] == UInt8(ascii: ",") { break }
+                index = end
+                guard end < bytes.count else { break scan }
+                if bytes[end] == UInt8(ascii: ","), depth > 1 || count < maximumEntries { break }
                 kind = objects & 1 == 1 ? .object : .array
-                guard bytes[index] == (kind == .object ? UInt8(ascii: "}") : UInt8(ascii: "]")) else { return false }
-                index += 1
+                guard bytes[end] == closing(of: kind) else { break scan }
+                end += 1
                 objects >>= 1
                 depth -= 1
                 if depth == 0 {
-                    guard index == bytes.count else { return false }
-                    (entryCount, value, self.kind, consumed, state) = (count, 0..<index, kind, index, .afterValue)
-                    return true
+                    (value, self.kind) = (0..<end, kind)
+                    index = end
+                    break scan
                 }
             }
-            index = afterSpace(bytes, index + 1)
+            state = objects & 1 == 1 ? .name : .value
+            index = afterSpace(bytes, end + 1)
         }
-        return false
+        if isFirst { state = objects & 1 == 1 ? .nameOrBrace : .valueOrBracket }
+        (self.objects, self.depth, entryCount, rootStart) = (objects, depth, count, 0)
+        (nameStart, nameEnd, entryStart) = (name.lowerBound, name.upperBound, start)
+        return index
     }
 
     // MARK: - Between tokens
@@ -552,7 +570,7 @@ public struct JSONScanner: ~Copyable {
 
 /// The kind of the container that begins at `index`; nil if none does.
 @inline(__always)
-private func container(_ bytes: Span<UInt8>, at index: Int) -> JSONKind? {
+private func container(at index: Int, of bytes: Span<UInt8>) -> JSONKind? {
     guard index < bytes.count else { return nil }
     switch bytes[index] {
     case UInt8(ascii: "{"): return .object
@@ -561,22 +579,46 @@ private func container(_ bytes: Span<UInt8>, at index: Int) -> JSONKind? {
     }
 }
 
+@inline(__always)
+private func closing(of container: JSONKind) -> UInt8 {
+    container == .object ? UInt8(ascii: "}") : UInt8(ascii: "]")
+}
+
 /// The end of the string without escapes, and of ASCII only, that begins at `index`; nil if none does.
 @inline(__always)
-private func plainString(_ bytes: Span<UInt8>, at index: Int) -> Int? {
+private func endOfPlainString(from index: Int, in bytes: Span<UInt8>) -> Int? {
     guard bytes[index] == UInt8(ascii: "\"") else { return nil }
     let end = bytes.firstSpecial(from: index + 1)
     return end < bytes.count && bytes[end] == UInt8(ascii: "\"") ? end + 1 : nil
 }
 
-/// The end of the digits that begin at `index`, and not with a zero; nil if none do. What follows them decides whether
-/// they are the number.
+/// The end of the integer that begins at `index`; nil if none does.
 @inline(__always)
-private func naturalNumber(_ bytes: Span<UInt8>, at index: Int) -> Int? {
-    guard bytes[index].isDigit, bytes[index] != UInt8(ascii: "0") else { return nil }
-    var end = index + 1
+private func endOfInteger(from index: Int, in bytes: Span<UInt8>) -> Int? {
+    let start = bytes[index] == UInt8(ascii: "-") ? index + 1 : index
+    guard start < bytes.count, bytes[start].isDigit else { return nil }
+    var end = start + 1
+    if bytes[start] == UInt8(ascii: "0") { return end }
     while end < bytes.count, bytes[end].isDigit { end += 1 }
     return end
+}
+
+/// Whether a byte after an integer belongs to the number, or to none.
+@inline(__always)
+private func isPartOfNumber(_ byte: UInt8) -> Bool {
+    byte.isDigit || byte == UInt8(ascii: ".") || byte == UInt8(ascii: "e") || byte == UInt8(ascii: "E")
+}
+
+/// The end and the kind of the literal that begins at `index`; nil if none does.
+@inline(__always)
+private func literalToken(at index: Int, of bytes: Span<UInt8>) -> (end: Int, kind: JSONKind)? {
+    let rest = bytes.extracting(index...)
+    switch bytes[index] {
+    case UInt8(ascii: "t") where rest.extracting(first: 4).equals("true"): return (index + 4, .true)
+    case UInt8(ascii: "f") where rest.extracting(first: 5).equals("false"): return (index + 5, .false)
+    case UInt8(ascii: "n") where rest.extracting(first: 4).equals("null"): return (index + 4, .null)
+    default: return nil
+    }
 }
 
 /// The index after one space, if there is one at `index`.

@@ -13,6 +13,10 @@ private let validDocuments = [
     "-0", "1", "-1", "9", "10", "1234567890", "-1234567890123456789012345678901234567890", "0.0", "-0.5", "10.01",
     "0e0", "0E0", "1e1", "1E+1", "1e-1", "1.5e300", "1.5E-007", "[0]", "[-0]", "[0.1]", "[1e5]", "[1,2]", "[1 , 2]",
     "{\"a\":-1.5e-5}",
+    // As most programs write them, with something unusual at each place.
+    #"{"a": 1, "b": [2, {"c": "d"}, [], {}], "e": true, "f": null}"#, "[[[[1]], 0], [false, -1]]\n",
+    #"{"a":{"b":[0]}}"#,
+    #"{"a": "b", "é": "ü\n", "c": [1, 2.5, "\u0041"]}"#, #"{"a":[1 ,2],"b":{"c" :3}}"#, "{\"a\":1}\n", "[1, 2,  3]",
     // Strings: every escape; runs longer than the eight bytes that are scanned at once; and every position in such a
     // run.
     #""\"\\\/\b\f\n\r\t""#, #""\u0000\u001f\u0041\uABCD\uabcd\uFfFf""#, #""\ud83d\ude00""#, #""\ud83d""#,
