@@ -27,8 +27,11 @@ enum Emq {
         }
     }
 
-    /// Keeps the tasks until the program has ended.
-    private static let lastBroker = Locked<Broker?>(nil)
+    #if !DEBUG
+        /// Keeps the broker, and with it the loop, until the program has ended. Debug builds free it, so that the
+        /// address sanitizer finds leaks.
+        private static let lastBroker = Locked<Broker?>(nil)
+    #endif
 
     private static func serve(_ options: Options, _ log: Log) throws {
         Memory.configureAllocator()
@@ -77,14 +80,18 @@ enum Emq {
             throw UsageError("--tokens: \(error.description)")
         }
         let durability: (any Durability)? = try DurableStore(options, loop: loop)
-        // The system takes the memory of the tasks back at once. To free that of each would take seconds.
-        lastBroker.with { $0 = broker }
+        #if !DEBUG
+            // The system takes the memory of the tasks back at once. To free that of each would take seconds.
+            lastBroker.with { $0 = broker }
+        #endif
         // The isolation is entered once, around the whole loop, so each call on the broker is a plain call.
         try broker.assumeIsolated { broker in
             // The adapters of legacy systems set every option of their tasks.
             broker.exemptFromDefaults { LegacySystem(of: $0) != nil || adapters.owner(of: $0) != nil }
             broker.limitHistories(toBytes: memory / 16)
             let server = HTTPServer(loop: loop, limits: limits)
+            // The files of Unix-domain sockets go with their listeners.
+            defer { server.stopListening() }
             let push =
                 sends
                 ? Push(

@@ -289,6 +289,13 @@ import Testing
         #expect(!FileManager.default.fileExists(atPath: path))
     }
 
+    @Test func aServerThatDoesNotStartLeavesNoSocket() throws {
+        let path = NSTemporaryDirectory() + "emq-\(UUID().uuidString.prefix(8)).sock"
+        let other = try Server(["--addr", "127.0.0.1:0"])
+        #expect(try Server.run(["--addr", "unix:\(path)", "--addr", "127.0.0.1:\(other.port)"]).status == 1)
+        #expect(!FileManager.default.fileExists(atPath: path))
+    }
+
     @Test func aFileInPlaceOfASocketIsKept() throws {
         let path = FileManager.default.temporaryDirectory.appending(
             path: "emq-\(UInt32.random(in: 0...UInt32.max)).txt"
