@@ -64,9 +64,10 @@ private let everyByte: UInt64 = 0x0101_0101_0101_0101
 /// Whether all eight bytes of a word are lower-case hexadecimal digits.
 private func areHexadecimal(_ word: UInt64) -> Bool {
     let highBits = everyByte << 7
-    // No sum carries into the next byte, because bytes over 0x7F are refused.
-    func isAtLeast(_ byte: Unicode.Scalar) -> UInt64 { word &+ everyByte &* UInt64(0x80 - byte.value) }
-    let isDigit = isAtLeast("0") & ~isAtLeast(":")
-    let isLetter = isAtLeast("a") & ~isAtLeast("g")
-    return word & highBits == 0 && (isDigit | isLetter) & highBits == highBits
+    // The high bit of each byte that is at least so great. No sum carries into the next byte, because bytes over 0x7F
+    // are refused.
+    func bytes(from byte: Unicode.Scalar) -> UInt64 { word &+ everyByte &* UInt64(0x80 - byte.value) }
+    let digits = bytes(from: "0") & ~bytes(from: ":")
+    let letters = bytes(from: "a") & ~bytes(from: "g")
+    return word & highBits == 0 && (digits | letters) & highBits == highBits
 }

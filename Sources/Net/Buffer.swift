@@ -133,10 +133,11 @@ import Glibc
         unsafe append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
 
+    /// Adds bytes, which must be valid during the call. O(count).
     @inlinable @inline(__always)
     mutating func append(_ bytes: UnsafeRawBufferPointer) {
         if unsafe block.count - end < bytes.count, !reserve(bytes.count) { return }
-        // There is room behind `end`. No bytes may have no address.
+        // There is room behind `end`. An empty span may have no address.
         if let source = bytes.baseAddress, let target = unsafe block.baseAddress {
             unsafe (target + end).copyMemory(from: source, byteCount: bytes.count)
         }

@@ -8,6 +8,8 @@ final class DateField {
     private(set) var field: [UInt8] = []
     /// The start of the most common answer, including this field, up to the length.
     private(set) var jsonStart: [UInt8] = []
+    /// Where the name of the length begins in it. Other fields can come before it.
+    private(set) var lengthNameStart = 0
     private var second: Int64 = -1
 
     /// Updates the field. O(1); does nothing within the same second.
@@ -16,8 +18,9 @@ final class DateField {
         if second == self.second { return }
         self.second = second
         field = Array("\r\nDate: \(DateField.format(unixSeconds: second))\r\n".utf8)
-        jsonStart =
-            Array("HTTP/1.1 200 OK".utf8) + field + Array("Content-Type: application/json\r\nContent-Length: ".utf8)
+        jsonStart = Array("HTTP/1.1 200 OK".utf8) + field + Array("Content-Type: application/json\r\n".utf8)
+        lengthNameStart = jsonStart.count
+        jsonStart += Array("Content-Length: ".utf8)
     }
 
     static func format(unixSeconds: Int64) -> String {

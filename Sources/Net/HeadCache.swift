@@ -17,7 +17,7 @@ import Bytes
     /// Heads with the same request line are in the same set.
     private static let setCount = 64
     private static let placesPerSet = 4
-    private static let placeCount = setCount * placesPerSet
+    static let placeCount = setCount * placesPerSet
 
     /// What a request with a known head is.
     struct Recollection {
@@ -31,6 +31,8 @@ import Bytes
         private let pin = Pin()
         var bytes: [UInt8] = []
         var head = RequestHead()
+        /// The head's key, because to read that of `head` would copy the whole.
+        var key: UInt64 = 0
         /// The holes in order. Those that are not used are at the end, and empty.
         var holes = InlineArray<4, Range<Int>>(repeating: 0..<0)
         /// The hole that is the value of Content-Length, and that of Authorization; empty if there is none.
@@ -101,12 +103,12 @@ import Bytes
         if unsafe entries.isEmpty { return nil }
         // Its connection has probably sent the same before.
         let last = Int(head.key % UInt64(Self.placeCount))
-        if head.key != 0, unsafe entries[last].head.key == head.key, unsafe entries[last].matches(bytes) {
+        if head.key != 0, unsafe entries[last].key == head.key, unsafe entries[last].matches(bytes) {
             return recollection(bytes, last)
         }
         guard let lineEnd = bytes.index(of: UInt8(ascii: "\n")), lineEnd < Self.maximumLength else { return nil }
         let first = Self.set(of: Self.hash(bytes, lineEnd)) * Self.placesPerSet
-        // There are places for all sets.
+        // A set's number is less than their count, and there are `placeCount` entries.
         for place in first..<first + Self.placesPerSet where unsafe entries[place].matches(bytes) {
             unsafe entries[place].copyHead(to: &head)
             return recollection(bytes, place)
@@ -141,8 +143,8 @@ import Bytes
         }
         let place = set * Self.placesPerSet + Int(nextPlaces[set])
         keyCount += 1
-        entry.head.key = keyCount * UInt64(Self.placeCount) + UInt64(place)
-        head.key = entry.head.key
+        head.key = keyCount * UInt64(Self.placeCount) + UInt64(place)
+        (entry.head.key, entry.key) = (head.key, head.key)
         unsafe entries[place] = entry
         nextPlaces[set] = (nextPlaces[set] + 1) % UInt8(Self.placesPerSet)
     }

@@ -180,7 +180,7 @@ struct RequestHead {
     private let bytes: Span<UInt8>
     // The caller's, because a copy of it costs as much as everything else in a request's life before its route. The
     // caller keeps it where it is for as long as `bytes` are valid.
-    private let place: UnsafePointer<RequestHead>
+    private let headAddress: UnsafePointer<RequestHead>
     /// The service of the address where it arrived (`HTTPServer.listen`).
     public let service: Int
     /// Identifies this request for a later answer.
@@ -196,63 +196,67 @@ struct RequestHead {
     ) {
         self.bytes = bytes
         self.descriptor = descriptor
-        unsafe place = head
+        unsafe headAddress = head
         self.service = service
         self.ticket = ticket
         self.bodyObserver = bodyObserver
     }
 
     /// The method.
-    public var method: Method { unsafe place.pointee.method }
+    public var method: Method { unsafe headAddress.pointee.method }
 
     /// The method as sent.
     public var methodName: Span<UInt8> {
-        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.methodName) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.methodName) }
     }
 
     /// The target's path, still percent-encoded: it begins with `/`, or is `*` for `OPTIONS *`, or empty for CONNECT.
     public var path: Span<UInt8> {
-        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.path) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.path) }
     }
 
     /// What follows the target's first `?`, still percent-encoded; empty if there is none.
     public var query: Span<UInt8> {
-        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.query) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.query) }
     }
 
     /// The host and port of the request: the target's own authority, or the Host field.
     public var authority: Span<UInt8> {
-        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.authority) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.authority) }
     }
 
     /// The body, without its transfer coding.
     public var body: Span<UInt8> {
-        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.body) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.body) }
     }
 
     /// Whether it seems to come from a browser: it has an Origin, a Sec-Fetch-* field, or a User-Agent that begins with
     /// `Mozilla/`. Then a web page may have sent it without the user's knowledge. O(1): the parser has noted it.
-    public var isFromBrowser: Bool { unsafe place.pointee.isFromBrowser }
+    public var isFromBrowser: Bool { unsafe headAddress.pointee.isFromBrowser }
 
     /// Whether it came over TLS.
-    public var isSecure: Bool { unsafe place.pointee.isSecure }
+    public var isSecure: Bool { unsafe headAddress.pointee.isSecure }
 
     /// Identifies the head: requests of a server with the same key, which is not 0, have the same head, except for the
     /// values of Content-Length, Authorization, X-Request-Id and traceparent. So it does not tell who sent them. 0
-    /// means that the server does not remember the head.
-    public var headKey: UInt64 { unsafe place.pointee.key }
+    /// means that the server does not remember the head. Keys of heads that are remembered at the same time differ modulo
+    /// ``rememberedHeadCount``.
+    public var headKey: UInt64 { unsafe headAddress.pointee.key }
+
+    /// How many heads a server remembers.
+    public static var rememberedHeadCount: Int { HeadCache.placeCount }
 
     /// Whether it has a usable X-Request-Id or traceparent. O(1): the parser has noted it.
-    public var hasTraceFields: Bool { unsafe place.pointee.hasTraceFields }
+    public var hasTraceFields: Bool { unsafe headAddress.pointee.hasTraceFields }
 
     /// The value of its X-Request-Id field; empty if it has none, more than one, or an unusable one (`isRequestID`).
     public var requestID: Span<UInt8> {
-        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.requestID) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.requestID) }
     }
 
     /// The value of its traceparent field; empty if it has none, more than one, or an unusable one (`isTraceparent`).
     public var traceparent: Span<UInt8> {
-        @_lifetime(copy self) get { unsafe bytes.extracting(place.pointee.traceparent) }
+        @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.traceparent) }
     }
 
     /// The address and port from which it came, as `192.0.2.7:41234`; `unix` for a Unix-domain socket. One system call.
@@ -260,7 +264,9 @@ struct RequestHead {
 
     /// Calls `body` with the name and the value of each header field, without the blanks around the value.
     public func forEachField(_ body: (_ name: Span<UInt8>, _ value: Span<UInt8>) -> Void) {
-        for field in unsafe place.pointee.fields { body(bytes.extracting(field.name), bytes.extracting(field.value)) }
+        for field in unsafe headAddress.pointee.fields {
+            body(bytes.extracting(field.name), bytes.extracting(field.value))
+        }
     }
 }
 

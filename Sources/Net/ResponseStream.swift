@@ -92,10 +92,10 @@ public struct ResponseStream: ~Copyable {
             buffer.append(start.span)
         } else {
             let lines = returnedFields
-            let name: StaticString = "Content-Length: "
-            buffer.append(start.span.extracting(droppingLast: name.utf8CodeUnitCount))
+            let lengthNameStart = dates.lengthNameStart
+            buffer.append(start.span.extracting(..<lengthNameStart))
             buffer.append(lines.span)
-            buffer.append(name)
+            buffer.append(start.span.extracting(lengthNameStart...))
         }
         reserveLength(estimatedCount)
     }

@@ -13,13 +13,21 @@ public actor Broker {
     nonisolated private let executor: any SerialExecutor
     #if DEBUG
         var store: TaskStore
+        /// The workers that have asked for tasks.
+        var workers = WorkerTable()
     #else
         private let storePlace: HeapPlace<TaskStore>
+        private let workersPlace = HeapPlace(WorkerTable())
         /// Only methods of the broker enter it, one at a time. None calls out of the broker while it changes it, except
         /// to `isExempt`, which knows names only.
         var store: TaskStore {
             unsafeAddress { unsafe UnsafePointer(storePlace.address) }
             unsafeMutableAddress { unsafe storePlace.address }
+        }
+        /// The workers that have asked for tasks. The same is true of them.
+        var workers: WorkerTable {
+            unsafeAddress { unsafe UnsafePointer(workersPlace.address) }
+            unsafeMutableAddress { unsafe workersPlace.address }
         }
     #endif
     var deadlines = WaiterHeap<ByDeadline>()
@@ -44,8 +52,6 @@ public actor Broker {
     /// The state of restoring, and the buffer that changes are written into.
     var restoration = Restoration()
     var imageWriter = ImageWriter()
-    /// The workers that have asked for tasks.
-    var workers = WorkerTable()
     /// How many purges, kicks and moves have changed tasks, and how many deletions of dead ones: those of whole queues
     /// count when they end, and those of tasks that were named at once.
     public internal(set) var operationCount: UInt64 = 0

@@ -77,7 +77,7 @@ struct QueueRecord: ~Copyable, LinkedRecord {
     @inline(__always) func isNamed(_ other: Span<UInt8>) -> Bool { name.span.equals(other) }
 
     /// Whether only its totals would be lost if it were forgotten. This and other checks made for each task are
-    /// inlined, since the record is copied for a call.
+    /// inlined.
     @inline(__always) var isIdle: Bool {
         tasks == 0 && waits == 0 && sweeps == 0 && pause == .none && configuration == nil && !isChanged && !isSendable
             && unreportedDeadTasks == 0

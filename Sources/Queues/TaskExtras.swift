@@ -111,7 +111,7 @@ final class TaskExtras {
     /// How many bytes an array takes on the heap.
     private static func heapBytes(_ bytes: [UInt8]) -> Int {
         // As the system's `malloc` does, and 32 bytes of the array's own.
-        bytes.isEmpty ? 0 : max(32, (32 + bytes.count + 23) & ~15)
+        bytes.isEmpty ? 0 : (32 + bytes.count + 23) & ~15
     }
 }
 

@@ -43,6 +43,7 @@ extension TaskStore {
         id: UID, queue: Slot, content: Content, leaseMilliseconds: Int64?, due: Int64, expiry: Expiry, priority: Int8?,
         options: TaskOptions? = nil, trace: TraceContext = TraceContext(), now: Int64
     ) -> Slot {
+        assert(options == nil || trace.isEmpty, "options have a trace context of their own")
         var record = TaskRecord()
         record.idHigh = id.high
         record.idLow = id.low

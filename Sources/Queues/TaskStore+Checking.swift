@@ -108,6 +108,7 @@ extension TaskStore {
 
     private func checkQueues(held: [Slot: UInt32], listed: Int) {
         checkSampling()
+        recentQueues.checkInvariants(in: queues)
         var (idleCount, pausedCount, seen): (UInt32, Int, Int) = (0, 0, 0)
         queues.forEach { queue in
             var sends = 0

@@ -33,7 +33,7 @@ struct TaskStore: ~Copyable {
     /// The groups of keys (see `KeyGroups.swift`).
     var keyGroups: Table<KeyGroup>
     var queues: Table<QueueRecord>
-    private var recentQueues = RecentQueues()
+    private(set) var recentQueues = RecentQueues()
     /// The defaults for all queues, how often they have changed, and which queues they do not apply to.
     private(set) var defaults: SharedConfiguration?
     private var defaultsGeneration: UInt64 = 0
@@ -56,7 +56,8 @@ struct TaskStore: ~Copyable {
     /// The memory of contents, and of extras, in bytes.
     var contentBytes = 0
     var extrasBytes = 0
-    /// The memory of all waiters, in bytes.
+    /// The memory of all waiters, in bytes. It is here because each enqueue reads it with the others, and an access to
+    /// a variable of the broker would be checked.
     var waiterBytes = 0
     /// The memory of the queues' configurations, in bytes.
     private(set) var configurationBytes = 0

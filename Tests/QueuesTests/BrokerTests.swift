@@ -379,4 +379,18 @@ import UID
             #expect(broker.counts == Broker.Counts(tasks: 3, ready: 2, dispatched: 1, waiters: 1, queues: 2))
         }
     }
+
+    /// Queues that are found again and again are found in another way than those that are not.
+    @Test func aForgottenQueueIsNotFoundUnderItsName() throws {
+        try withBroker { broker in
+            for number in 0..<9 { _ = try broker.queue(named: Array("first \(number % 3)".utf8).span) }
+            // There is no place for those that were unused for the longest time any more.
+            for number in 0..<10_000 { _ = try broker.queue(named: Array("other \(number)".utf8).span) }
+            broker.checkInvariants()
+            #expect(broker.existingQueue(named: Array("first 1".utf8).span) == nil)
+            try broker.add(1, to: "first 1")
+            #expect(try broker.take("first 1")?.map(\.number) == [1])
+            broker.checkInvariants()
+        }
+    }
 }

@@ -98,7 +98,8 @@ import UID
         }
         expectAllFields(
             of: extras, in: read, unlike: TaskExtras(task: 0),
-            but: ["task", "keyGroup", "keyGroupLinks", "waiters", "replacement", "hasUnreadLog"])
+            but: ["task", "keyGroup", "keyGroupLinks", "options", "waiters", "replacement", "hasUnreadLog"])
+        expectAllFields(of: extras.options, in: read.options, unlike: TaskExtras.Options(), but: [])
         let other = try #require(read.replacement)
         expectAllFields(of: replacement, in: other, unlike: Replacement(), but: ["content", "options"])
         #expect(isSame)

@@ -121,11 +121,11 @@ struct API: ~Copyable {
     /// Reads everything but the body of a request: the route, the name and the query. Checks what the sender may do.
     private mutating func readHead(
         of request: borrowing Request, by caller: Caller, isWhole: Bool
-    ) throws(Problem) -> KnownHead {
+    ) throws(Problem) -> ReadHead {
         if request.method == .connect { throw .noProxy }
         if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
         let remembered = knownHeads.known(request.headKey)
-        let head: KnownHead
+        let head: ReadHead
         if let remembered {
             head = remembered
             name = head.name
@@ -135,16 +135,15 @@ struct API: ~Copyable {
             // A request that is refused for its method counts for its path.
             label = Metrics.label(ofRoute: place)
             let operation = try route.operation(for: request)
-            head = KnownHead(request.headKey, place: place, route, operation, name: name)
+            head = ReadHead(request.headKey, place: place, route, operation, name: name)
         }
         label = Metrics.label(ofRoute: head.place)
-        let operation = head.operation
-        if caller.hasToken { try check(caller, for: operation, of: head.route) }
+        if caller.hasToken { try check(caller, for: head.operation, of: head.route) }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: head.route) }
-        if operation.body != .none {
+        if head.operation.body != .none {
             if isWhole, request.body.isEmpty { throw Problem(.missingBody, "the body is empty; send a JSON object") }
             if remembered == nil { try checkContentType(request) }
-        } else if operation.method != .get, !request.body.isEmpty {
+        } else if head.operation.method != .get, !request.body.isEmpty {
             throw Problem(.unexpectedBody, "send no body; parameters go in the URL")
         }
         if remembered == nil, request.query.isEmpty { knownHeads.note(head) }

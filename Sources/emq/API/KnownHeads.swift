@@ -1,9 +1,12 @@
 // What the heads of requests have come to, for heads that the server remembers (`Request.headKey`).
 
-/// What follows from the bytes of a head alone: neither who sent it nor what the server's state is matters.
+import Net
+
+/// What a head has come to. It follows from the bytes of the head alone: neither who sent it nor what the server's
+/// state is matters.
 ///
 /// It is a class, so that finding one copies nothing.
-final class KnownHead {
+final class ReadHead {
     fileprivate let key: UInt64
     /// The route's place in `Route.all`.
     let place: Int
@@ -19,21 +22,21 @@ final class KnownHead {
 
 /// Remembers what heads have come to by their keys. Heads with a query are left out.
 struct KnownHeads {
-
-    private static let capacity = 256
-    private var places: [KnownHead?] = []
+    // The server's places give each remembered head one of these.
+    private static let capacity = Request.rememberedHeadCount
+    private var places: [ReadHead?] = []
 
     /// What is known of the head with a key; nil if nothing is. O(1).
-    func known(_ key: UInt64) -> KnownHead? {
+    func known(_ key: UInt64) -> ReadHead? {
         if key == 0 || places.isEmpty { return nil }
         guard let known = places[Int(key % UInt64(Self.capacity))], known.key == key else { return nil }
         return known
     }
 
-    /// Remembers what a head has come to, in place of the one that was remembered `capacity` heads ago. O(1).
-    mutating func note(_ known: KnownHead) {
-        if known.key == 0 { return }
+    /// Remembers what a head has come to, in place of one that the server has forgotten. O(1).
+    mutating func note(_ head: ReadHead) {
+        if head.key == 0 { return }
         if places.isEmpty { places = Array(repeating: nil, count: Self.capacity) }
-        places[Int(known.key % UInt64(Self.capacity))] = known
+        places[Int(head.key % UInt64(Self.capacity))] = head
     }
 }

@@ -159,8 +159,7 @@ struct TaskFields: ~Copyable {
     mutating func read(_ bytes: Span<UInt8>, scannedBy members: borrowing Members, now: Int64) throws(Problem) {
         try members.forEach(in: bytes, known: TaskField.names, nullable: TaskField.nullable) {
             (place, value) throws(Problem) in
-            // The content is what every task has.
-            if place == 0 { task.content = value.range } else { try TaskField.all[place].read(value, &self, now) }
+            try TaskField.all[place].read(value, &self, now)
         }
         try complete(now: now)
     }

@@ -168,6 +168,9 @@ enum TaskWriter {
         JSONWriter.writeString(task.queueName, to: &responses)
         if detail.hidesContent {
             responses.append(",\"content_hidden\":true")
+        } else if task.content.count <= detail.maximumBytes, !task.content.isEmpty {
+            responses.append(",\"content\":")
+            responses.append(task.content)
         } else {
             writeJSON("content", task.content, detail, to: &responses)
         }
