@@ -25,7 +25,7 @@ final class SmokeServer {
         process.executableURL = Self.executable
         process.arguments = ["--addr", "127.0.0.1:0"]
         process.standardError = output
-        try process.run()
+        try process.start()
         var line = ""
         while !line.contains("127.0.0.1:") || !line.hasSuffix("\n") {
             let data = output.fileHandleForReading.availableData

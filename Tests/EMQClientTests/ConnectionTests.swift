@@ -17,7 +17,7 @@ import Testing
             process.environment = programEnvironment
             let output = Pipe()
             process.standardOutput = output
-            try process.run()
+            try process.start()
             defer { process.waitUntilExit() }
             return String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         }

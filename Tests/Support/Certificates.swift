@@ -107,7 +107,7 @@ public final class Certificates: Sendable {
             let process = Process()
             process.executableURL = tests.appending(path: "Clients/certificates")
             process.arguments = [directory] + kinds.map(\.rawValue)
-            try process.run()
+            try process.start()
             process.waitUntilExit()
             guard process.terminationStatus == 0 else {
                 throw Failure(description: "Tests/Clients/certificates could not make \(kinds)")

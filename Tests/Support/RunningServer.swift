@@ -2,7 +2,15 @@
 
 import Foundation
 
-private let starting = NSLock()
+/// A program that starts has copies of this process's files for a moment, until it runs its own code. A connection that
+/// is closed in that moment stays open, and a process that starts at the same time inherits what tells Foundation of the
+/// end of this one. So neither happens while another program starts.
+let starting = NSLock()
+
+extension Process {
+    /// Starts the program. Use this instead of `run`.
+    public func start() throws { try starting.withLock { try run() } }
+}
 
 /// A running emq. It is killed with this object.
 open class RunningServer: @unchecked Sendable {
@@ -47,9 +55,7 @@ open class RunningServer: @unchecked Sendable {
         process.standardError = standardError
         // The program has its own. Foundation keeps its process, with this file, until it has noticed the end.
         defer { try? standardError.close() }
-        // A process that starts at the same time must not inherit what tells Foundation of the end of this one.
-        let process = process
-        try starting.withLock { try process.run() }
+        try process.start()
         let log = log
         let line = try eventually("the start-up line") {
             let text = contents(of: log.path)

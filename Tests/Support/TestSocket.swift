@@ -240,7 +240,7 @@ public final class TestSocket: Sendable {
             // nothing to receive, nor on bytes that are decrypted already.
             if tls.peek(flags: Int32(MSG_DONTWAIT)) > 0 { resetOnClose() } else { tls.endOutput() }
         }
-        Glibc.close(descriptor)
+        starting.withLock { _ = Glibc.close(descriptor) }
     }
 
     // MARK: Options

@@ -40,7 +40,7 @@ import Testing
         let client = try ClientProgram(port: proxy.port)
         let path = try client.file("f", Self.numbers.joined(separator: "\n"))
         let process = try client.command(["add", "q", "--lines", path])
-        try process.run()
+        try process.start()
         return (proxy, client, path, process)
     }
 
@@ -119,7 +119,7 @@ import Testing
     func wrongOptionsAreRefused(arguments: [String], words: String) throws {
         _ = try client.file("f", "a\n")
         let process = try client.command(["add", "q"] + arguments)
-        try process.run()
+        try process.start()
         let result = try client.end(of: process)
         #expect(result.status == 2 && result.error.contains(words), "\(result.error)")
         #expect(result.error.filter { $0 == "\n" }.count == 1)
@@ -130,7 +130,7 @@ import Testing
         let process = try client.command(["add", "q", "--lines", "-"])
         let pipe = Pipe()
         process.standardInput = pipe
-        try process.run()
+        try process.start()
         pipe.fileHandleForWriting.write(Data("first\nsec".utf8))
         _ = try eventually("the first task") { try count("q") == 1 ? true : nil }
         pipe.fileHandleForWriting.write(Data("ond".utf8))
@@ -259,7 +259,7 @@ import Testing
         let client = try ClientProgram(port: proxy.port)
         let path = try client.file("f", "a\n")
         let process = try client.command(["add", "q", "--lines", path])
-        try process.run()
+        try process.start()
         _ = try eventually("the request") { proxy.postCount == 1 ? true : nil }
         let second = try client.run("add", "q", "--lines", path)
         #expect(second.status == 1 && second.error.contains("another emq is adding"), "\(second.error)")
@@ -287,7 +287,7 @@ import Testing
     /// Kills a command when the proxy has had so many POST requests.
     private func run(_ client: ClientProgram, _ arguments: [String], killedAt count: Int, of proxy: Proxy) throws {
         let process = try client.command(arguments)
-        try process.run()
+        try process.start()
         _ = try eventually("a request") { proxy.postCount == count ? true : nil }
         kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
@@ -301,7 +301,7 @@ import Testing
         process.arguments = ["-c", "ulimit -f 0; exec \"$0\" \"$@\"", Server.executable.path] + arguments
         let pipe = Pipe()
         process.standardError = pipe
-        try process.run()
+        try process.start()
         let status = try client.end(of: process).status
         let error = String(decoding: pipe.fileHandleForReading.availableData, as: UTF8.self)
         #expect(status == 1 && error.contains("cannot write the progress to "), "\(error)")
@@ -352,7 +352,7 @@ import Testing
         try server.send("PUT", "/config/q", #"{"max_length": 3000}"#)
         let process = try client.command(
             ["add", "q", "--lines", try client.file("f", Self.numbers.joined(separator: "\n"))])
-        try process.run()
+        try process.start()
         _ = try eventually("the word about it") { client.error.contains("the queue is full") ? true : nil }
         #expect(try count("q") == 2000)
         try server.send("PUT", "/config/q", "{}")

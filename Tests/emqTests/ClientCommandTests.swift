@@ -74,7 +74,7 @@ struct ClientCase: CustomTestStringConvertible {
         func run(_ words: [String], _ options: String...) throws -> ClientProgram.Result {
             let all = words.map { names[$0] ?? $0 } + options
             let process = try client.command(all, environment: ["EDITOR": "true"])
-            try process.run()
+            try process.start()
             return try client.end(of: process)
         }
 
@@ -83,7 +83,7 @@ struct ClientCase: CustomTestStringConvertible {
             let process = try client.command([])
             process.executableURL = URL(fileURLWithPath: "/bin/sh")
             process.arguments = ["-ec", line.split(separator: "\n").map { "\($0) -sS" }.joined(separator: "\n")]
-            try process.run()
+            try process.start()
             return try client.end(of: process)
         }
     }
@@ -142,7 +142,7 @@ struct ClientCase: CustomTestStringConvertible {
         try Room.writeFiles(for: client)
         let words = example.words.map { $0 == "RECEIPT" ? "AaH8ekX5cACuES467dOuXw@9611871ae783c074" : $0 }
         let process = try client.command(words, environment: ["EDITOR": "true"])
-        try process.run()
+        try process.start()
         let result = try client.end(of: process)
         #expect(result.status == 5 && result.output.isEmpty, "\(result)")
         #expect(result.error.filter { $0 == "\n" }.count == 1 && result.error.contains("is the server running?"))
@@ -156,7 +156,7 @@ struct ClientCase: CustomTestStringConvertible {
         let id = "AaH8ekX5cACuES467dOuXw"
         let words = example.words.map { ["ID": id, "OTHER": id, "RECEIPT": "\(id)@9611871ae783c074"][$0] ?? $0 }
         let process = try client.command(words, environment: ["EDITOR": "true", "EMQ_TOKEN": "wrong"])
-        try process.run()
+        try process.start()
         let result = try client.end(of: process)
         #expect(result.status == 4 && result.output.isEmpty, "\(result)")
         #expect(result.error.hasPrefix("emq \(example.words[0])"))
@@ -224,7 +224,7 @@ struct ClientCase: CustomTestStringConvertible {
             let process = try room.client.command([], environment: ["TERM": "xterm"])
             process.executableURL = URL(fileURLWithPath: "/usr/bin/script")
             process.arguments = ["-qec", "'\(emq)' \(words)", "/dev/null"]
-            try process.run()
+            try process.start()
             return try room.client.end(of: process).output
         }
         let bar = try script("add q --lines lines")

@@ -67,7 +67,7 @@ final class ClientProgram {
     func run(_ arguments: String..., input: String? = nil, environment: [String: String] = [:]) throws -> Result {
         let process = try command(arguments, environment: environment)
         if let input { process.standardInput = FileHandle(forReadingAtPath: try file("input", input)) }
-        try process.run()
+        try process.start()
         return try end(of: process)
     }
 }

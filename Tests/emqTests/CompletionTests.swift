@@ -60,7 +60,7 @@ import Testing
         if TestTLS.isOverTLS { process.environment?["EMQ_CA"] = try Certificates.shared.authorityFile }
         let output = Pipe()
         process.standardOutput = output
-        try process.run()
+        try process.start()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         #expect(text == #"<mail><mail\ slow><mail\ slow><b><always><\*><>"#)

@@ -60,7 +60,7 @@ import Testing
     ])
     func wrongWordsAreOneLineAndStatus2(words: [String]) throws {
         let process = try client.command(["config"] + words, environment: ["EDITOR": "false"])
-        try process.run()
+        try process.start()
         let result = try client.end(of: process)
         #expect(result.status == 2 && result.output.isEmpty, "\(result)")
         #expect(result.error.filter { $0 == "\n" }.count == 1)
@@ -203,7 +203,7 @@ import Testing
     @Test func aSignalKeepsTheTextToo() throws {
         let environment = try editor("s/}/5}/", "echo >ready; while [ -e editor ] && [ ! -e end ]; do sleep 0.01; done")
         let process = try client.command(["config", "edit", "q"], environment: environment)
-        try process.run()
+        try process.start()
         _ = try eventually("the editor") { try text("ready").isEmpty ? nil : true }
         process.terminate()
         // The process object waits for the editor, too.

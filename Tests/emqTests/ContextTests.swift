@@ -121,7 +121,7 @@ import Testing
             process.arguments = ["context", "add", "c\(number)", "host"]
             process.environment = ["XDG_CONFIG_HOME": home.path]
             process.standardOutput = FileHandle.nullDevice
-            try process.run()
+            try process.start()
             return process
         }
         for process in processes { process.waitUntilExit() }

@@ -29,7 +29,7 @@ import Testing
         process.arguments = ["-c", "curl() { command curl -sS \"$@\"; }\n" + commands]
         let output = Pipe()
         process.standardOutput = output
-        try process.run()
+        try process.start()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         return text

@@ -98,7 +98,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
     let pipe = Pipe()
     process.standardOutput = pipe
     process.standardError = pipe
-    try process.run()
+    try process.start()
     let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     process.waitUntilExit()
     return (process.terminationStatus, output)
@@ -477,7 +477,7 @@ private func journal(_ arguments: [String]) throws -> (status: Int32, output: St
         next.executableURL = Server.executable
         next.arguments = ["--addr", "unix:\(path)", "--data", directory.path]
         next.standardError = writing
-        try next.run()
+        try next.start()
         defer {
             kill(next.processIdentifier, SIGKILL)
             next.waitUntilExit()

@@ -32,7 +32,7 @@ import Testing
             process.executableURL = Server.executable
             process.arguments = ["journal", "copy", directory.path, copy.path]
             process.standardOutput = FileHandle.nullDevice
-            try process.run()
+            try process.start()
             while process.isRunning { try work() }
             try #require(process.terminationStatus == 0)
             let restored = try copy.start()

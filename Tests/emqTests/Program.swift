@@ -15,7 +15,7 @@ extension Server {
         let (output, error) = (Pipe(), Pipe())
         process.standardOutput = output
         process.standardError = error
-        try process.run()
+        try process.start()
         let status: Int32 = try eventually("the end of emq \(arguments)") {
             process.isRunning ? nil : process.terminationStatus
         }

@@ -165,7 +165,7 @@ import Testing
         process.arguments = ["-c", command, Server.executable.path] + arguments
         let output = Pipe()
         (process.standardOutput, process.standardError) = (output, output)
-        try process.run()
+        try process.start()
         let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         return (process.terminationStatus, text)
@@ -241,7 +241,7 @@ import Testing
         process.executableURL = Server.executable
         process.arguments = ["--addr", "unix:\(path)"]
         process.standardError = FileHandle(fileDescriptor: pipe.writing)
-        try process.run()
+        try process.start()
         defer { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
         let client = try eventually("the server") { try? Client(path: path) }
         #expect(try client.get("/healthz").status == 200)
@@ -378,7 +378,7 @@ import Testing
         process.arguments = [
             "-c", "ulimit -n 48; exec \"$0\" --addr 127.0.0.1:0 2>\"$1\"", Server.executable.path, log,
         ]
-        try process.run()
+        try process.start()
         defer {
             kill(process.processIdentifier, SIGKILL)
             process.waitUntilExit()

@@ -32,7 +32,7 @@ struct TLSProgramTests {
         let (writing, reading) = (Pipe(), Pipe())
         process.standardInput = writing
         (process.standardOutput, process.standardError) = (reading, reading)
-        try process.run()
+        try process.start()
         writing.fileHandleForWriting.write(Data(input.utf8))
         try writing.fileHandleForWriting.close()
         let text = String(decoding: reading.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)

@@ -18,7 +18,7 @@ import Testing
     /// The lines of an export, as objects.
     private func export(_ queue: String, _ options: String...) throws -> [[String: Any]] {
         let process = try client.command(["export", queue] + options)
-        try process.run()
+        try process.start()
         let result = try client.end(of: process)
         #expect(result.status == 0, "\(result.error)")
         return try result.output.split(separator: "\n").map { line in
@@ -99,7 +99,7 @@ import Testing
         try server.post("/nak/", "{\"ids\": [\"\(dead)\"], \"dead\": true}")
         func contents(_ options: String...) throws -> [String] {
             let process = try client.command(["export", "q"] + options)
-            try process.run()
+            try process.start()
             return try client.end(of: process).output.split(separator: "\n").compactMap { line in
                 (try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])?["content"] as? String
             }
@@ -167,7 +167,7 @@ import Testing
         let process = try client.command(["export", "q"])
         let pipe = Pipe()
         process.standardOutput = pipe
-        try process.run()
+        try process.start()
         // The first page is printed at once and does not fit into the pipe, so the export waits there.
         var size: Int32 = 0
         _ = try eventually("the first page") {

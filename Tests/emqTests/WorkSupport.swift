@@ -45,7 +45,7 @@ final class WorkerProcess {
         process.environment = programEnvironment.merging(environment) { $1 }
         process.standardOutput = output ?? FileHandle.nullDevice
         process.standardError = try FileHandle(forWritingTo: URL(fileURLWithPath: log.path))
-        try process.run()
+        try process.start()
     }
 
     deinit {
