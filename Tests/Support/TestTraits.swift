@@ -17,7 +17,8 @@
     }
 
     extension Trait where Self == TestsByTurns {
-        /// A bounded number of the tests of such suites are under way at once, because each has programs and connections.
+        /// A bounded number of the tests of such suites are under way at once, because each has programs and
+        /// connections.
         public static var byTurns: Self { TestsByTurns() }
     }
 
