@@ -85,7 +85,7 @@ import Testing
         for (content, spans) in done {
             #expect(spans.allSatisfy { $0.id == ids[content] }, "\(content) was added twice")
             // All but the last time, a crash came between the dispatch and the report, or the lease was lost.
-            for span in spans.sorted(by: { $0.end < $1.end }).dropLast() where span.isReported {
+            for span in spans.sorted(by: { $0.start < $1.start }).dropLast() where span.isReported {
                 #expect(kills.contains { $0.upperBound >= span.start && $0.lowerBound <= span.end }, "\(content) twice")
             }
         }

@@ -3,8 +3,8 @@
 import Foundation
 
 /// A program that starts has copies of this process's files for a moment, until it runs its own code. A connection that
-/// is closed in that moment stays open, and a process that starts at the same time inherits what tells Foundation of the
-/// end of this one. So neither happens while another program starts.
+/// is closed in that moment stays open, and a process that starts at the same time inherits what tells Foundation of
+/// the end of this one. So neither happens while another program starts.
 let starting = NSLock()
 
 extension Process {
