@@ -15,39 +15,29 @@ extension Span<UInt8> {
         guard 55...Self.maximumTraceFieldByteCount ~= count else { return false }
         let dash = UInt8(ascii: "-")
         guard self[2] == dash, self[35] == dash, self[52] == dash else { return false }
-        guard isHexadecimal(0..<2), isHexadecimal(3..<35), isHexadecimal(36..<52), isHexadecimal(53..<55) else {
-            return false
-        }
-        let version = extracting(0..<2)
-        if version.equals("ff") || isZero(3..<35) || isZero(36..<52) { return false }
-        return count == 55 || !version.equals("00") && self[55] == dash && isPlainWord(from: 55)
+        let version = UInt16(self[0]) << 8 | UInt16(self[1])
+        let flags = UInt16(self[53]) << 8 | UInt16(self[54])
+        // Eight digits at a time: four words of the trace id, two of the parent id.
+        let (first, second, third, fourth) = (word(at: 3), word(at: 11), word(at: 19), word(at: 27))
+        let (fifth, sixth) = (word(at: 36), word(at: 44))
+        let others = UInt64(version) << 16 | UInt64(flags) | zeros << 32
+        let faults =
+            faults(first) | faults(second) | faults(third) | faults(fourth) | faults(fifth) | faults(sixth)
+            | faults(others)
+        guard faults == 0, version != Self.invalidVersion else { return false }
+        if (first ^ zeros) | (second ^ zeros) | (third ^ zeros) | (fourth ^ zeros) == 0 { return false }
+        if (fifth ^ zeros) | (sixth ^ zeros) == 0 { return false }
+        return count == 55 || version != Self.firstVersion && self[55] == dash && isPlainWord(from: 55)
     }
+
+    /// The versions `00` and `ff` of a traceparent.
+    private static var firstVersion: UInt16 { 0x3030 }
+    private static var invalidVersion: UInt16 { 0x6666 }
 
     private func isPlainWord(from start: Int) -> Bool {
         for index in start..<count {
             let byte = self[index]
             guard 0x21...0x7E ~= byte, byte != UInt8(ascii: "\""), byte != UInt8(ascii: "\\") else { return false }
-        }
-        return true
-    }
-
-    private func isHexadecimal(_ range: Range<Int>) -> Bool {
-        var start = range.lowerBound
-        while start + 8 <= range.upperBound {
-            guard areHexadecimal(word(at: start)) else { return false }
-            start += 8
-        }
-        for index in start..<range.upperBound {
-            guard self[index].isDigit || UInt8(ascii: "a")...UInt8(ascii: "f") ~= self[index] else { return false }
-        }
-        return true
-    }
-
-    /// Whether a range of a multiple of eight bytes has only zeros.
-    private func isZero(_ range: Range<Int>) -> Bool {
-        for start in stride(from: range.lowerBound, to: range.upperBound, by: 8)
-        where word(at: start) != everyByte * UInt64(UInt8(ascii: "0")) {
-            return false
         }
         return true
     }
@@ -61,13 +51,17 @@ extension Span<UInt8> {
 /// A word with 1 in every byte.
 private let everyByte: UInt64 = 0x0101_0101_0101_0101
 
-/// Whether all eight bytes of a word are lower-case hexadecimal digits.
-private func areHexadecimal(_ word: UInt64) -> Bool {
-    let highBits = everyByte << 7
-    // The high bit of each byte that is at least so great. No sum carries into the next byte, because bytes over 0x7F
-    // are refused.
+/// A word of eight digits 0.
+private let zeros: UInt64 = everyByte * 0x30
+
+/// The high bits of those bytes of a word that are not lower-case hexadecimal digits; perhaps also of bytes above one
+/// of these.
+@inline(__always)
+private func faults(_ word: UInt64) -> UInt64 {
+    // The high bit of each byte that is at least so great. No sum carries into the next byte unless it is of a byte
+    // over 0x7F, which is a fault itself.
     func bytes(from byte: Unicode.Scalar) -> UInt64 { word &+ everyByte &* UInt64(0x80 - byte.value) }
     let digits = bytes(from: "0") & ~bytes(from: ":")
     let letters = bytes(from: "a") & ~bytes(from: "g")
-    return word & highBits == 0 && (digits | letters) & highBits == highBits
+    return (word | ~(digits | letters)) & everyByte << 7
 }
