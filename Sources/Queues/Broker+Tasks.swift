@@ -218,7 +218,8 @@ extension Broker {
     ) -> Result {
         let extras = TaskExtras(
             task: slot, key: store.extras(of: slot)?.key ?? [],
-            TaskExtras.Options(replacement.options, arrival: replacement.enqueued))
+            TaskExtras.Options(replacement.options, arrival: replacement.enqueued),
+            trace: replacement.options?.trace ?? TraceContext())
         var record = store.tasks[slot]
         (record.state, record.until, record.retries) = (.delayed, replacement.due, 0)
         (record.enqueued, record.priority) = (replacement.enqueued, replacement.priority)

@@ -141,7 +141,7 @@ public actor Broker {
     /// - Throws: `BrokerError.tooManyTasks`, `.outOfMemory`, `.queueFull`.
     public func enqueue(
         id: UID, in queue: QueueIndex, content: Span<UInt8>, leaseMilliseconds: Int64? = nil,
-        expiry: Expiry = .unsaid, trace: TraceContext = TraceContext(), now: Int64
+        expiry: Expiry = .unsaid, trace: consuming TraceContext = TraceContext(), now: Int64
     ) throws(BrokerError) {
         beginChange()
         let waitedFor = try store.add(

@@ -94,7 +94,7 @@ extension TaskExtras {
             try coder.code(49, &options.request)
         }
         try coder.code(50, milliseconds: &died, default: 0)
-        if withMetadata { try options.trace.code(&coder, from: 51) }
+        if withMetadata { try trace.code(&coder, from: 51) }
         try coder.code(53, &attempts)
         try coder.check(AttemptLog.isSound(attempts.span), "attempts that cannot be")
         if withMetadata { try coder.code(54, &log) }

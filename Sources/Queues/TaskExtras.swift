@@ -8,8 +8,8 @@
 
 /// The extras of one task.
 final class TaskExtras {
-    /// A task's options, except its key. They are one variable, because each access to a variable of a class is
-    /// checked, and adding a task sets all of them.
+    /// A task's options, except its key and its trace context. They are one variable, because each access to a variable
+    /// of a class is checked, and replacing a task sets all of them.
     struct Options {
         /// Until when the key stays taken even if the task has finished.
         var uniqueUntil: Int64 = 0
@@ -20,41 +20,35 @@ final class TaskExtras {
         var metadata: [UInt8] = []
         /// How to send the task; empty if it does not say. A dead letter's request no longer counts.
         var request: [UInt8] = []
-        /// The request that added the task, or its present content.
-        var trace = TraceContext()
 
         init() {}
-
-        /// The options of a task that has no others than a trace context.
-        init(_ trace: TraceContext) { self.trace = trace }
 
         init(_ options: TaskOptions?, arrival: Int64) {
             guard let options else { return }
             uniqueUntil = options.uniqueUntil(from: arrival)
             (retryLimit, crashLimit, backoff) = (options.retryLimit, options.crashLimit, options.backoff)
             keepMilliseconds = options.keepMilliseconds
-            (metadata, request, trace) = (options.metadata, options.request, options.trace)
+            (metadata, request) = (options.metadata, options.request)
         }
 
-        /// The approximate memory on the heap, in bytes. Tasks of one request share the texts of its trace context, but
-        /// not after a restart.
-        var heapBytes: Int {
-            TaskExtras.heapBytes(metadata) + TaskExtras.heapBytes(request) + TaskExtras.heapBytes(trace.requestID)
-                + TaskExtras.heapBytes(trace.traceparent)
-        }
+        /// The approximate memory on the heap, in bytes.
+        var heapBytes: Int { TaskExtras.heapBytes(metadata) + TaskExtras.heapBytes(request) }
     }
 
     /// The task's slot.
     var task: Slot
     /// The key; empty for none.
-    var key: [UInt8] = []
+    var key: [UInt8]
     /// Whether this task holds the key.
     var holdsKey = false
     /// The slot of the key's group, if the task holds a key with a group; otherwise 0. And its neighbours there, as
     /// tasks.
     var keyGroup: Slot = 0
     var keyGroupLinks = Links()
-    var options = Options()
+    var options: Options
+    /// The request that added the task, or its present content. It is no part of the options, because a task may have
+    /// it and no options, and they would be copied with it.
+    var trace: TraceContext
     /// How many leases of workers have run out since the task was new, kicked or replaced. Above 0, the task has had
     /// retries, too, or is dead.
     var crashes: UInt32 = 0
@@ -81,8 +75,21 @@ final class TaskExtras {
     /// The waiters for its end. They know their positions.
     var waiters: [Waiter] = []
 
-    init(task: Slot, key: [UInt8] = [], _ options: Options = Options()) {
-        (self.task, self.key, self.options) = (task, key, options)
+    init(
+        task: Slot, key: [UInt8] = [], _ options: Options = Options(), trace: TraceContext = TraceContext()
+    ) {
+        self.task = task
+        self.key = key
+        self.options = options
+        self.trace = trace
+    }
+
+    /// Makes extras with nothing but a trace context.
+    init(task: Slot, _ trace: consuming TraceContext) {
+        self.task = task
+        key = []
+        options = Options()
+        self.trace = trace
     }
 
     /// Makes a dead letter an ordinary task.
@@ -91,7 +98,7 @@ final class TaskExtras {
     /// The size of the texts that lists show with the task, in bytes, if `limit` bytes of each JSON are shown at most.
     func textBytes(limit: Int) -> Int {
         key.count + min(options.metadata.count, limit) + min(options.request.count, limit) + worker.count + error.count
-            + min(progress.count, limit) + min(result.count, limit) + options.trace.textBytes
+            + min(progress.count, limit) + min(result.count, limit) + trace.textBytes
     }
 
     /// The approximate memory on the heap, in bytes.
@@ -99,11 +106,19 @@ final class TaskExtras {
         // Tasks that were taken together share the array of the worker's name, but not after a restart.
         var texts = Self.heapBytes(worker) + Self.heapBytes(error) + Self.heapBytes(progress) + Self.heapBytes(result)
         texts += Self.heapBytes(log) + Self.heapBytes(origin) + Self.heapBytes(attempts)
-        return Self.byteCount(key: key, options) + texts + (replacement?.byteCount ?? 0)
+        return Self.byteCount(key: key, options, trace) + texts + (replacement?.byteCount ?? 0)
     }
 
     /// The same for extras with nothing else.
-    static func byteCount(key: [UInt8], _ options: Options) -> Int { 320 + heapBytes(key) + options.heapBytes }
+    static func byteCount(key: [UInt8], _ options: Options, _ trace: TraceContext) -> Int {
+        byteCount(trace) + heapBytes(key) + options.heapBytes
+    }
+
+    /// The same for extras with nothing but a trace context. Tasks of one request share the texts of its context, but
+    /// not after a restart.
+    static func byteCount(_ trace: TraceContext) -> Int {
+        320 + heapBytes(trace.requestID) + heapBytes(trace.traceparent)
+    }
 
     /// The approximate size in an image that is not full, in bytes.
     var stateImageBytes: Int { byteCount - log.count }

@@ -14,8 +14,8 @@ extension TaskStore {
 
     /// Adds a ready task.
     mutating func add(
-        id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64?, expiry: Expiry, trace: TraceContext,
-        now: Int64
+        id: UID, queue: Slot, content: Span<UInt8>, leaseMilliseconds: Int64?, expiry: Expiry,
+        trace: consuming TraceContext, now: Int64
     ) throws(BrokerError) -> Slot {
         guard tasks.count < tasks.capacity else { throw .tooManyTasks }
         if isFull(queue) { throw .queueFull }
@@ -41,7 +41,7 @@ extension TaskStore {
     @inline(__always)
     private mutating func insert(
         id: UID, queue: Slot, content: Content, leaseMilliseconds: Int64?, due: Int64, expiry: Expiry, priority: Int8?,
-        options: TaskOptions? = nil, trace: TraceContext = TraceContext(), now: Int64
+        options: TaskOptions? = nil, trace: consuming TraceContext = TraceContext(), now: Int64
     ) -> Slot {
         assert(options == nil || trace.isEmpty, "options have a trace context of their own")
         var record = TaskRecord()
@@ -68,11 +68,7 @@ extension TaskStore {
             count(in: queue) { $0.enqueued += 1 }
         }
         // Before it is put into a list, because the options may decide in which.
-        if let options {
-            addExtras(slot, key: options.key, TaskExtras.Options(options, arrival: record.enqueued))
-        } else if !trace.isEmpty {
-            addExtras(slot, key: [], TaskExtras.Options(trace))
-        }
+        addExtras(slot, options, arrival: record.enqueued, trace: trace)
         enter(slot, change: [.awaited, .full])
         return slot
     }
@@ -122,6 +118,7 @@ extension TaskStore {
             extras.replacement = nil
             extras.crashes = 0
             extras.options = TaskExtras.Options(replacement.options, arrival: replacement.enqueued)
+            extras.trace = replacement.options?.trace ?? TraceContext()
             extras.worker = []
             extras.error = []
             extras.attempts = []

@@ -250,7 +250,7 @@ extension TaskStore {
         withExtras(slot) { extras in
             extras.options.metadata = []
             extras.options.request = []
-            extras.options.trace = TraceContext()
+            extras.trace = TraceContext()
             extras.error = []
             extras.attempts = []
             extras.progress = []

@@ -187,7 +187,7 @@ extension TaskStore {
         if let before = self.extras(of: slot) {
             if keepsMetadata {
                 (extras.options.metadata, extras.options.request) = (before.options.metadata, before.options.request)
-                extras.options.trace = before.options.trace
+                extras.trace = before.trace
                 if extras.hasUnreadLog { extras.log = before.log }
             }
             removeExtras(of: slot)

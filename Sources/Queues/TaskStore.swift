@@ -345,11 +345,25 @@ struct TaskStore: ~Copyable {
         if let change { note(slot, change) }
     }
 
-    /// Gives a new task extras.
-    mutating func addExtras(_ slot: Slot, key: [UInt8], _ options: TaskExtras.Options) {
-        place(TaskExtras(task: slot, key: key, options))
-        extrasBytes += TaskExtras.byteCount(key: key, options)
-        assert(TaskExtras.byteCount(key: key, options) == extras(of: slot)?.byteCount)
+    /// Gives a new task extras with its options, or, if it has none, with the trace context of its request.
+    @inline(__always)
+    mutating func addExtras(_ slot: Slot, _ options: TaskOptions?, arrival: Int64, trace: consuming TraceContext) {
+        if let options {
+            let own = TaskExtras.Options(options, arrival: arrival)
+            add(
+                TaskExtras(task: slot, key: options.key, own, trace: options.trace),
+                byteCount: TaskExtras.byteCount(key: options.key, own, options.trace))
+        } else if !trace.isEmpty {
+            let byteCount = TaskExtras.byteCount(trace)
+            add(TaskExtras(task: slot, trace), byteCount: byteCount)
+        }
+    }
+
+    /// Adds the extras of a new task, which does not hold its key yet.
+    private mutating func add(_ extras: TaskExtras, byteCount: Int) {
+        assert(!extras.holdsKey && byteCount == extras.byteCount, "these are not new, or their bytes are miscounted")
+        place(extras, of: extras.task, hash: tasks[extras.task].hash)
+        extrasBytes += byteCount
     }
 
     /// Adds extras to their table, by the key that they hold or by the task's id.
@@ -358,10 +372,17 @@ struct TaskStore: ~Copyable {
         let hash =
             extras.holdsKey
             ? TaskKey.hash(of: extras.key[...], in: tasks[task].queue) : tasks[task].hash
-        // There is room for as many extras as for tasks.
-        tasks[task].extras = extrasTable.insert(ExtrasRecord(extras, hash: hash)) ?? 0
-        precondition(tasks[task].extras != 0, "no room for extras")
+        place(extras, of: task, hash: hash)
         if extras.holdsKey { enterKeyGroup(extras) }
+    }
+
+    /// Adds extras to their table.
+    @inline(__always)
+    private mutating func place(_ extras: TaskExtras, of task: Slot, hash: UInt32) {
+        // There is room for as many extras as for tasks.
+        let place = extrasTable.insert(ExtrasRecord(extras, hash: hash)) ?? 0
+        precondition(place != 0, "no room for extras")
+        tasks[task].extras = place
     }
 
     /// Removes extras from their table.

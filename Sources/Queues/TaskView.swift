@@ -168,7 +168,7 @@ public struct TaskView: ~Copyable, ~Escapable {
     /// Its own request, which says how to send it; empty if it has none. A dead letter's request no longer counts.
     public var request: [UInt8] { extras?.options.request ?? [] }
     /// The request that added it, or that replaced it last.
-    public var trace: TraceContext { extras?.options.trace ?? TraceContext() }
+    public var trace: TraceContext { extras?.trace ?? TraceContext() }
     /// The name of the worker that got it last; empty if unknown.
     public var worker: [UInt8] { extras?.worker ?? [] }
     /// Why it failed last; empty if unknown.

@@ -77,7 +77,7 @@ import UID
         (extras.leaseMilliseconds, extras.worker, extras.error, extras.progress) = (4, [4], [5], [6])
         (extras.result, extras.origin, extras.died, extras.hasLapsed) = ([7], [8], 9, true)
         (extras.log, extras.options.crashLimit, extras.crashes) = ([10], .limited(11), 12)
-        extras.options.trace = trace("a")
+        extras.trace = trace("a")
         let attempt = TaskAttempt(number: 1, dispatched: 2, ended: 3, outcome: .released, worker: [4])
         AttemptLog.append(attempt, error: [5, 6].span, to: &extras.attempts)
         let replacement = Replacement()
@@ -139,7 +139,7 @@ import UID
     /// not be sent in a header is not read.
     @Test func aTraceContextHasFieldsOfItsOwn() throws {
         let extras = TaskExtras(task: 0)
-        extras.options.trace = trace("abc")
+        extras.trace = trace("abc")
         var writer = ImageWriter()
         writer.beginFields()
         extras.code(&writer, withMetadata: true)
