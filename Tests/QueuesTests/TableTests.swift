@@ -2,6 +2,7 @@
 
 import Support
 import Testing
+import UID
 
 @testable import Queues
 
@@ -66,7 +67,7 @@ import Testing
             var slots: [Slot] = []
             for number in 0..<100_000 {
                 var record = TaskRecord()
-                record.idLow = UInt64(number * round)
+                record.idHigh = UInt64(number * round) << 16
                 let slot = table.insert(record)
                 slots.append(try #require(slot))
             }
@@ -90,12 +91,27 @@ import Testing
         var slots: [Slot] = []
         for number in 0..<200_000 {
             var record = TaskRecord()
-            record.idLow = UInt64(number)
+            record.idHigh = UInt64(number) << 16
             let slot = table.insert(record)
             slots.append(try #require(slot))
             if slots.count > 10_000 { table.remove(slots.removeFirst()) }
             if number % 20_000 == 0 { table.checkInvariants() }
         }
         #expect(table.openedGroups <= 10_000 / 512 + 3)
+    }
+
+    /// Tasks per millisecond: few, as many as one connection at a time adds, and arrays of thousands.
+    @Test(arguments: [1, 3, 150, 10_000]) func tasksOfAnyRateSpreadOverTheIndex(rate: Int) {
+        var generator = UIDGenerator()
+        var random = Random(seed: 1)
+        let bucketCount = 1 << 16
+        var counts = [Int](repeating: 0, count: bucketCount)
+        for number in 0..<bucketCount {
+            let id = generator.next(unixMilliseconds: UInt64(1_700_000_000_000 + number / rate), using: &random)
+            counts[Int(TaskRecord.hash(of: id)) & (bucketCount - 1)] += 1
+        }
+        // With random numbers, the longest chain has 8 to 11 tasks, and 37 % of the buckets are empty.
+        #expect(counts.reduce(0, max) <= 12)
+        #expect(counts.count { $0 == 0 } < bucketCount * 45 / 100)
     }
 }
