@@ -7,6 +7,16 @@ public protocol JSONOutput: ~Copyable {
 
     /// Appends bytes.
     mutating func append(_ bytes: Span<UInt8>)
+
+    /// Appends the bytes of a literal.
+    mutating func append(_ text: StaticString)
+}
+
+extension JSONOutput where Self: ~Copyable {
+    /// Appends the bytes of a literal.
+    public mutating func append(_ text: StaticString) {
+        append(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
+    }
 }
 
 extension [UInt8]: JSONOutput {}

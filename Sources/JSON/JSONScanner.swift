@@ -35,7 +35,18 @@ public struct JSONScanner: ~Copyable {
         public let value: Range<Int>
         /// The kind of the value.
         public let kind: JSONKind
+
+        init(name: Range<Int>, nameHasEscapes: Bool, value: Range<Int>, kind: JSONKind) {
+            (self.name, self.nameHasEscapes, self.value, self.kind) = (name, nameHasEscapes, value, kind)
+        }
+
+        /// An element of an array that was found without a scanner.
+        public init(value: Range<Int>, kind: JSONKind) {
+            self.init(name: 0..<0, nameHasEscapes: false, value: value, kind: kind)
+        }
     }
+
+    private let pin = Pin()
 
     private enum State: UInt8 {
         // Between tokens, where white space may stand.
@@ -75,7 +86,7 @@ public struct JSONScanner: ~Copyable {
     private var nameEnd = 0
     private var nameHasEscapes = false
     private var entryStart = 0
-    /// The outline, followed by entries of earlier documents that will be overwritten.
+    /// The outline, followed by others that will be overwritten.
     private var entries: [Entry] = []
 
     /// The kind of the document; valid after ``finish()``, and if bytes follow the document: if that is the error, the
@@ -98,7 +109,7 @@ public struct JSONScanner: ~Copyable {
         self.maximumEntries = maximumEntries
         self.checksUTF8 = checksUTF8
         // Most requests have no more entries, and are scanned without an allocation.
-        entries.reserveCapacity(min(maximumEntries, 16))
+        entries = Array(repeating: Entry(value: 0..<0, kind: .null), count: min(maximumEntries, 16))
     }
 
     /// Forgets the document and any error in it, to begin another one. The outline's storage is kept.
@@ -188,14 +199,18 @@ public struct JSONScanner: ~Copyable {
     /// - Returns: The index of the first byte that was not consumed.
     private mutating func scanUsual(_ bytes: Span<UInt8>) -> Int {
         guard let root = container(at: 0, of: bytes) else { return 0 }
-        // As `objects` and `depth` of the state machine.
+        // As the properties of the state machine, which get these values at the end.
+        var (state, kind) = (State.value, JSONKind.null)
         var (objects, depth): (UInt64, Int) = (root == .object ? 1 : 0, 1)
-        let maximumDepth = min(depthLimit, UInt64.bitWidth)
+        let (maximumDepth, maximumCount) = (min(depthLimit, UInt64.bitWidth), maximumEntries)
         var (name, start, count) = (0..<0, 0, 0)
+        // Written through a span, which is known to have no other owner. When it is full, the state machine goes on.
+        var places = entries.mutableSpan
         // Where a member or an element begins, or what follows the last one.
         var index = 1
         var isFirst = true
         scan: while index < bytes.count {
+            if depth == 1, count == places.count { break }
             var end = index
             if objects & 1 == 1 {
                 guard let nameEnd = endOfPlainString(from: index, in: bytes), nameEnd < bytes.count,
@@ -206,7 +221,6 @@ public struct JSONScanner: ~Copyable {
                 if end == bytes.count { break }
             }
             if depth == 1 { start = end }
-            var kind: JSONKind
             if let stringEnd = endOfPlainString(from: end, in: bytes) {
                 (end, kind) = (stringEnd, .string)
             } else if let opened = container(at: end, of: bytes) {
@@ -234,20 +248,18 @@ public struct JSONScanner: ~Copyable {
             state = .afterValue
             while true {
                 if depth == 1 {
-                    let entry = Entry(name: name, nameHasEscapes: false, value: start..<end, kind: kind)
-                    if count < entries.count { entries[count] = entry } else { entries.append(entry) }
+                    places[count] = Entry(name: name, nameHasEscapes: false, value: start..<end, kind: kind)
                     count += 1
                 }
                 index = end
                 guard end < bytes.count else { break scan }
-                if bytes[end] == UInt8(ascii: ","), depth > 1 || count < maximumEntries { break }
+                if bytes[end] == UInt8(ascii: ","), depth > 1 || count < maximumCount { break }
                 kind = objects & 1 == 1 ? .object : .array
                 guard bytes[end] == closing(of: kind) else { break scan }
                 end += 1
                 objects >>= 1
                 depth -= 1
                 if depth == 0 {
-                    (value, self.kind) = (0..<end, kind)
                     index = end
                     break scan
                 }
@@ -256,7 +268,8 @@ public struct JSONScanner: ~Copyable {
             index = afterSpace(bytes, end + 1)
         }
         if isFirst { state = objects & 1 == 1 ? .nameOrBrace : .valueOrBracket }
-        (self.objects, self.depth, entryCount, rootStart) = (objects, depth, count, 0)
+        if depth == 0 { (value, self.kind) = (0..<index, kind) }
+        (self.state, self.objects, self.depth, entryCount, rootStart) = (state, objects, depth, count, 0)
         (nameStart, nameEnd, entryStart) = (name.lowerBound, name.upperBound, start)
         return index
     }

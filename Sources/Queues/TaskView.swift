@@ -98,6 +98,8 @@ public struct TaskView: ~Copyable, ~Escapable {
         self.readySequence = readySequence
     }
 
+    /// Whether it has any of its optional parts: a key, metadata, a trace context, a worker's name, and so on.
+    public var hasOptionalParts: Bool { extras != nil }
     /// Its id.
     public var id: UID { record.id }
     /// How often it was dispatched, not counting dispatches that were released.

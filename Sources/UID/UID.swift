@@ -93,13 +93,12 @@ extension UID: LosslessStringConvertible {
         var bits: UInt128 = 0
         switch text.count {
         case Self.textLength:
-            // An invalid character has the value 0xFF, which shows in the bits above the six of a digit. Shifting 64
-            // bits takes less than shifting 128.
+            // Shifting 64 bits takes less than shifting 128.
             var seen: UInt8 = 0
             func digits(_ range: Range<Int>) -> UInt64 {
                 var bits: UInt64 = 0
                 for index in range {
-                    let digit = Base64.url.value(of: text[index])
+                    let digit = Self.digit(text[index])
                     seen |= digit
                     bits = bits << 6 | UInt64(digit)
                 }
@@ -121,6 +120,18 @@ extension UID: LosslessStringConvertible {
             return nil
         }
         self.init(high: UInt64(truncatingIfNeeded: bits >> 64), low: UInt64(truncatingIfNeeded: bits))
+    }
+
+    /// The value of a character of base64url; more than 63 for another character.
+    @inline(__always)
+    private static func digit(_ character: UInt8) -> UInt8 {
+        // For each character from the space on, its value plus 32, or `~`: a table takes half of what comparisons do.
+        let values: StaticString =
+            "~~~~~~~~~~~~~^~~TUVWXYZ[\\]~~~~~~~ !\"#$%&'()*+,-./0123456789~~~~_~:;<=>?@ABCDEFGHIJKLMNOPQRS~~~~~"
+        let place = character &- 32
+        guard place < 96 else { return 0xFF }
+        // The table has 96 bytes.
+        return unsafe values.utf8Start[Int(place)] &- 32
     }
 }
 

@@ -95,36 +95,50 @@ static inline ptrdiff_t emq_plain_prefix_portable(const void *start, ptrdiff_t c
     return index;
 }
 
-// The special bytes among 16, as bits: `EMQ_BITS_PER_BYTE` for each, the first byte's lowest.
+// The special bytes among 16 as bits, `EMQ_BITS_PER_BYTE` for each, the first byte's lowest; and those among 8.
 #if defined(__SSE2__)
 #define EMQ_BITS_PER_BYTE 1
-static inline uint64_t emq_special_bytes(const uint8_t *bytes) {
-    __m128i block = _mm_loadu_si128((const __m128i *)bytes);
+static inline uint64_t emq_special_bits(__m128i block) {
     // As a signed number, a byte over 0x7F is less than a space, too.
     return _mm_movemask_epi8(_mm_or_si128(
         _mm_cmplt_epi8(block, _mm_set1_epi8(0x20)),
         _mm_or_si128(_mm_cmpeq_epi8(block, _mm_set1_epi8('"')), _mm_cmpeq_epi8(block, _mm_set1_epi8('\\')))));
 }
+static inline uint64_t emq_special_16(const uint8_t *bytes) {
+    return emq_special_bits(_mm_loadu_si128((const __m128i *)bytes));
+}
+static inline uint64_t emq_special_8(const uint8_t *bytes) {
+    return emq_special_bits(_mm_loadl_epi64((const __m128i *)bytes)) & 0xff;
+}
 #elif defined(__ARM_NEON)
 #define EMQ_BITS_PER_BYTE 4
-static inline uint64_t emq_special_bytes(const uint8_t *bytes) {
-    int8x16_t block = vld1q_s8((const int8_t *)bytes);
+static inline uint64_t emq_special_bits(int8x16_t block) {
     uint8x16_t special = vorrq_u8(
         vcltq_s8(block, vdupq_n_s8(0x20)),
         vorrq_u8(vceqq_s8(block, vdupq_n_s8('"')), vceqq_s8(block, vdupq_n_s8('\\'))));
     return vget_lane_u64(vreinterpret_u64_u8(vshrn_n_u16(vreinterpretq_u16_u8(special), 4)), 0);
 }
+static inline uint64_t emq_special_16(const uint8_t *bytes) { return emq_special_bits(vld1q_s8((const int8_t *)bytes)); }
+static inline uint64_t emq_special_8(const uint8_t *bytes) {
+    return emq_special_bits(vcombine_s8(vld1_s8((const int8_t *)bytes), vdup_n_s8('a')));
+}
 #endif
 
-// The same as `emq_plain_prefix_portable`, 16 bytes at a time.
+// The same as `emq_plain_prefix_portable`, 16 or 8 bytes at a time.
 static inline ptrdiff_t emq_plain_prefix(const void *start, ptrdiff_t count) {
 #if defined(EMQ_BITS_PER_BYTE)
     const uint8_t *bytes = (const uint8_t *)start;
-    if (count < 16) return emq_plain_prefix_portable(start, count);
-    for (ptrdiff_t index = 0; index < count; index += 16) {
+    if (count < 8) return emq_plain_prefix_portable(start, count);
+    if (count < 16) {
+        uint64_t special = emq_special_8(bytes);
+        if (special) return __builtin_ctzll(special) / EMQ_BITS_PER_BYTE;
         // The last block begins with bytes that have been seen.
+        special = emq_special_8(bytes + count - 8);
+        return special ? count - 8 + __builtin_ctzll(special) / EMQ_BITS_PER_BYTE : count;
+    }
+    for (ptrdiff_t index = 0; index < count; index += 16) {
         if (index > count - 16) index = count - 16;
-        uint64_t special = emq_special_bytes(bytes + index);
+        uint64_t special = emq_special_16(bytes + index);
         if (special) return index + __builtin_ctzll(special) / EMQ_BITS_PER_BYTE;
     }
     return count;

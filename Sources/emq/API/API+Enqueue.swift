@@ -26,14 +26,39 @@ extension API {
         _ request: borrowing Request, _ responses: inout ResponseStream, _ context: inout Context,
         on broker: isolated Broker
     ) throws(Problem) {
-        try context.gate.admit(cost, keptBytes: request.body.count + API.traceBytes(of: request), on: broker)
         let bytes = request.body
-        let id = context.makeID()
-        var fields = TaskFields(id: id)
+        try context.gate.admit(cost, keptBytes: bytes.count + API.traceBytes(of: request), on: broker)
+        let trace = request.hasTraceFields ? TraceContext(of: request) : TraceContext()
+        var result = Enqueued(id: context.makeID(), isExisting: false)
+        if context.adapters.isEmpty, let content = context.body.onlyValue(named: "content", in: bytes) {
+            // Most tasks are nothing but their content.
+            do throws(BrokerError) {
+                try broker.enqueue(
+                    id: result.id, in: broker.queue(named: name.span), content: bytes.extracting(content),
+                    leaseMilliseconds: nil, expiry: .unsaid, trace: trace, now: context.now)
+            } catch {
+                throw Problem(error)
+            }
+        } else {
+            try add(&result, bytes, trace, context, on: broker)
+        }
+        responses.beginJSON(estimatedCount: 31)
+        responses.append("{\"id\":\"")
+        let text = result.id.text
+        responses.append(text.span)
+        responses.append(result.isExisting ? "\",\"existing\":true}" : "\"}")
+        responses.endLine()
+    }
+
+    /// Adds the task that the body describes. `result` has the id of the new task, and receives that of the task that
+    /// has its key.
+    private func add(
+        _ result: inout Enqueued, _ bytes: Span<UInt8>, _ trace: TraceContext, _ context: borrowing Context,
+        on broker: isolated Broker
+    ) throws(Problem) {
+        var fields = TaskFields(id: result.id)
         try fields.read(bytes, scannedBy: context.body, now: context.now)
         let other = try prepare(&fields, of: bytes, context, on: broker)
-        let trace = request.hasTraceFields ? TraceContext(of: request) : TraceContext()
-        var result = Enqueued(id: id, isExisting: false)
         // A task that is about to be moved must not be dispatched first.
         if other != nil { broker.beginEvent() }
         defer { if other != nil { broker.endEvent(now: context.now) } }
@@ -41,7 +66,7 @@ extension API {
             let queue = try broker.queue(named: name.span)
             if fields.isPlain {
                 try broker.enqueue(
-                    id: id, in: queue, content: bytes.extracting(fields.task.content),
+                    id: result.id, in: queue, content: bytes.extracting(fields.task.content),
                     leaseMilliseconds: fields.task.leaseMilliseconds, expiry: fields.task.expiry, trace: trace,
                     now: context.now)
             } else {
@@ -52,12 +77,6 @@ extension API {
             throw Problem(error)
         }
         if let other, API.isAdded(fields.task, result) { broker.move(result.id, to: other, now: context.now) }
-        responses.beginJSON(estimatedCount: 31)
-        responses.append("{\"id\":\"")
-        let text = result.id.text
-        responses.append(text.span)
-        responses.append(result.isExisting ? "\",\"existing\":true}" : "\"}")
-        responses.endLine()
     }
 
     private mutating func enqueueBatch(

@@ -1,5 +1,6 @@
 // Ending and extending leases: acks, naks, touches.
 
+import Bytes
 import JSON
 import Net
 import Queues
@@ -39,7 +40,7 @@ extension API {
             default: tasks = value.part
             }
         }
-        api.references.removeAll(keepingCapacity: true)
+        api.references.clear()
         if let tasks {
             if ids != nil || !result.isEmpty || hasLog {
                 throw Problem(
@@ -50,11 +51,13 @@ extension API {
         } else {
             try api.readIDs(bytes, ids)
         }
-        let size = api.references.reduce(0) { size, reference in
+        // A loop, because a closure for the standard library would check at run time that it is the broker's.
+        var size = 0
+        for reference in api.references {
             let count = (reference.result?.count ?? result.count) + (reference.log?.count ?? log.count)
-            let isKept =
-                count > 0 && context.covers(reference.task.id, on: broker) && broker.keepsRecord(of: reference.task)
-            return isKept ? size + count : size
+            guard count > 0, context.covers(reference.task.id, on: broker), broker.keepsRecord(of: reference.task)
+            else { continue }
+            size += count
         }
         try context.gate.admit(
             api.cost, count: api.references.count, keptBytes: size,
@@ -96,7 +99,7 @@ extension API {
             default: try value.decodeString(byteCounts: API.logByteCounts, into: &log)
             }
         }
-        api.references.removeAll(keepingCapacity: true)
+        api.references.clear()
         try api.readIDs(bytes, ids)
         if isDead && isReleased {
             throw Problem(
@@ -153,7 +156,7 @@ extension API {
             default: progress = value.range
             }
         }
-        api.references.removeAll(keepingCapacity: true)
+        api.references.clear()
         try api.readIDs(bytes, ids)
         try context.gate.admit(
             api.cost, count: api.references.count, keptBytes: progress.count * api.references.count,
@@ -212,7 +215,7 @@ extension API {
         try context.body.read(request, allowsNull: true)
         var ids: FieldPart?
         try context.body.forEach(in: request.body, known: ["ids"]) { (_, value) throws(Problem) in ids = value.part }
-        references.removeAll(keepingCapacity: true)
+        references.clear()
         try readIDs(request.body, ids)
     }
 
@@ -227,9 +230,13 @@ extension API {
         try elements.read(array, of: "strings", maximum: maximum)
         for index in 0..<elements.count {
             let range = try elements.string(index)
-            guard let task = readReference(array.bytes.extracting(range)) else {
-                throw elements.flaw(index, API.malformedReference)
+            let task: TaskReference?
+            if let text = elements.plainString(index, of: array.bytes) {
+                task = Receipt.read(text)
+            } else {
+                task = readReference(array.bytes.extracting(range))
             }
+            guard let task else { throw elements.flaw(index, API.malformedReference) }
             let start = array.range.lowerBound
             references.append(Reference(task: task, written: start + range.lowerBound..<start + range.upperBound))
         }
@@ -310,7 +317,7 @@ extension API {
             JSONWriter.writeInteger(Int64(uncounted.count()), to: &responses)
         }
         responses.append(",\"missing\":[")
-        absent.sort { $0.lowerBound < $1.lowerBound }
+        if absent.count > 1 { absent.sort { $0.lowerBound < $1.lowerBound } }
         for (index, range) in absent.enumerated() {
             if index > 0 { responses.append(",") }
             responses.append(bytes.extracting(range))

@@ -215,9 +215,9 @@ extension API {
                 }
             }
         }
-        references.removeAll(keepingCapacity: true)
+        references.clear()
         if let acks { try readReferences(FieldValue(bytes, acks, name: "ack"), maximum: API.maximumIDsInWait) }
-        queues.removeAll(keepingCapacity: true)
+        queues.clear()
         if let names { try readQueues(FieldValue(bytes, names, name: "queues"), of: context.caller, on: broker) }
         // No task can come, so there is nothing to wait for.
         if queues.isEmpty { fields.timeoutMilliseconds = 0 }
@@ -230,7 +230,7 @@ extension API {
         try elements.read(names, of: "strings", maximum: API.maximumTasksPerAnswer)
         for index in 0..<elements.count {
             let quoted = names.bytes.extracting(try elements.string(index))
-            if let name = JSONValue.plainString(quoted) {
+            if let name = elements.plainString(index, of: names.bytes) {
                 try addQueue(named: name, index, of: caller, on: broker)
                 continue
             }

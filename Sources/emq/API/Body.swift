@@ -133,6 +133,14 @@ struct Members: ~Copyable {
         }
     }
 
+    /// The range of a member's value, if the object has this member and no other one.
+    func onlyValue(named name: StaticString, in bytes: Span<UInt8>) -> Range<Int>? {
+        guard kind == .object, scanner.entryCount == 1 else { return nil }
+        let entry = scanner.entry(0)
+        let isIt = JSONValue.stringEquals(bytes.extracting(entry.name), hasEscapes: entry.nameHasEscapes, name)
+        return isIt ? entry.value : nil
+    }
+
     private func decodedName(_ raw: Span<UInt8>) -> String {
         if raw.count > shownBytes { return text(raw.extracting(first: shownBytes)) + "…" }
         var quoted: [UInt8] = [UInt8(ascii: "\"")]
@@ -148,9 +156,11 @@ struct Members: ~Copyable {
 struct Elements: ~Copyable {
     private var scanner = JSONScanner()
     private var name: StaticString = ""
+    /// The element, if it is the only one and a plain string. Most arrays are like that, and need no scan.
+    private var only: Range<Int>?
 
     /// How many elements there are.
-    var count: Int { scanner.entryCount }
+    var count: Int { only == nil ? scanner.entryCount : 1 }
 
     /// Scans a member's value, which must be an array.
     ///
@@ -160,7 +170,10 @@ struct Elements: ~Copyable {
         guard value.kind == .array else {
             throw value.flaw("an array of \(what)")
         }
+        let inside = value.bytes.extracting(1..<value.bytes.count - 1)
+        only = JSONValue.plainString(inside) == nil ? nil : 1..<inside.count + 1
         scanner.reset()
+        if only != nil { return }
         var isTooLong = false
         do throws(JSONError) {
             try scanner.consume(value.bytes)
@@ -175,17 +188,34 @@ struct Elements: ~Copyable {
     }
 
     /// An element, with its range in the bytes that were read.
-    func element(_ index: Int) -> JSONScanner.Entry { scanner.entry(index) }
+    func element(_ index: Int) -> JSONScanner.Entry {
+        guard let only else { return scanner.entry(index) }
+        precondition(index == 0, "there is no such element")
+        return JSONScanner.Entry(value: only, kind: .string)
+    }
 
     /// The range of a string in the bytes that were read, quotes included.
     ///
     /// - Throws: 400 for an element that is not a string.
     func string(_ index: Int) throws(Problem) -> Range<Int> {
+        if let only, index == 0 { return only }
         let entry = scanner.entry(index)
         guard entry.kind == .string else {
             throw flaw(index, "\(name) must be an array of strings, but this element is \(describe(entry.kind))")
         }
         return entry.value
+    }
+
+    /// The characters of an element that is a string without escapes, and ASCII only.
+    ///
+    /// - Parameters:
+    ///   - index: less than ``count``.
+    ///   - bytes: the bytes that were read.
+    /// - Returns: nil for another element.
+    @_lifetime(copy bytes)
+    func plainString(_ index: Int, of bytes: Span<UInt8>) -> Span<UInt8>? {
+        if let only, index == 0 { return bytes.extracting(only.lowerBound + 1..<only.upperBound - 1) }
+        return JSONValue.plainString(bytes.extracting(element(index).value))
     }
 
     /// A problem with one element.

@@ -16,12 +16,10 @@ enum Receipt {
 
     /// Reads an id or a receipt; nil for anything else.
     static func read(_ text: Span<UInt8>) -> TaskReference? {
-        var end = 0
-        while end < text.count, text[end] != UInt8(ascii: "@") { end += 1 }
-        guard let id = UID(text: text.extracting(0..<end)) else { return nil }
-        if end == text.count { return TaskReference(id: id, token: nil) }
+        if let id = UID(text: text) { return TaskReference(id: id, token: nil) }
+        let end = text.count - 17
+        guard end > 0, text[end] == UInt8(ascii: "@"), let id = UID(text: text.extracting(0..<end)) else { return nil }
         let digits = text.extracting(end + 1..<text.count)
-        guard digits.count == 16 else { return nil }
         var token: UInt64 = 0
         for place in digits.indices {
             // A receipt has one spelling: its digits are in lower case.

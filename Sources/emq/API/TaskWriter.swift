@@ -23,7 +23,7 @@ enum TaskWriter {
         writeCommon(task, id: id.span, TaskDetail(), to: &responses)
         responses.append(",\"retry\":")
         JSONWriter.writeSeconds(milliseconds: task.leaseMilliseconds, to: &responses)
-        writeText(",\"key\":", task.key, to: &responses)
+        if task.hasOptionalParts { writeText(",\"key\":", task.key, to: &responses) }
         responses.append(",\"receipt\":\"")
         responses.append(id.span)
         responses.append("@")
@@ -176,6 +176,7 @@ enum TaskWriter {
         }
         responses.append(",\"attempt\":")
         JSONWriter.writeInteger(Int64(task.attempt), to: &responses)
+        if !task.hasOptionalParts { return }
         if !detail.hidesContent {
             let metadata = task.metadata
             writeJSON("metadata", metadata.span, detail, to: &responses)
@@ -241,12 +242,6 @@ extension [UInt8] {
     /// The last `count` bytes of a text in UTF-8, or up to three fewer, so that they begin with a whole character.
     func characters(ofLast count: Int) -> ArraySlice<UInt8> {
         suffix(count).drop { $0 & 0b1100_0000 == 0b1000_0000 }
-    }
-}
-
-extension JSONOutput where Self: ~Copyable {
-    mutating func append(_ text: StaticString) {
-        append(unsafe UnsafeBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount).span)
     }
 }
 
