@@ -127,8 +127,8 @@ import Glibc
         unsafe bytes.withUnsafeBytes { source in unsafe append(source) }
     }
 
-    /// Adds the bytes of a literal. O(count).
-    @inlinable
+    /// Adds the bytes of a literal. O(count). Inlined, so that the compiler knows what it copies.
+    @inlinable @inline(__always)
     public mutating func append(_ text: StaticString) {
         unsafe append(UnsafeRawBufferPointer(start: text.utf8Start, count: text.utf8CodeUnitCount))
     }
@@ -164,10 +164,19 @@ import Glibc
         return true
     }
 
-    /// Changes the byte at `offset`.
-    mutating func set(_ offset: Int, to byte: UInt8) {
-        precondition(offset >= 0 && offset < count)
-        unsafe block[start + offset] = byte
+    /// Writes the last decimal digits of a number, as many as `range` has bytes, over what is there.
+    mutating func set(_ range: Range<Int>, toDigitsOf number: Int) {
+        precondition(range.lowerBound >= 0 && range.upperBound <= count && number >= 0)
+        // It holds bytes, so it has a block.
+        guard let base = unsafe block.baseAddress else { return }
+        var rest = UInt(bitPattern: number)
+        var place = range.upperBound
+        while place > range.lowerBound {
+            place -= 1
+            // Within `range`, which is checked above.
+            unsafe (base + start + place).storeBytes(of: UInt8(ascii: "0") + UInt8(rest % 10), as: UInt8.self)
+            rest /= 10
+        }
     }
 
     /// Drops bytes from the end until `count` are left. O(1).

@@ -34,6 +34,8 @@ struct Round {
 struct VisitAids: ~Copyable {
     /// A block for input, for connections that have none.
     var spareBlock = Buffer()
+    /// Memory for the header lines that an answer returns; always without elements.
+    var spareLines: [UInt8] = []
     var heads = HeadCache()
     var answerBlocks = SpareBlocks()
 }
@@ -176,11 +178,17 @@ struct Conversation: ~Copyable {
         if isLingering { return }
         if input.capacity == 0 { swap(&input, &aids.spareBlock) }
         responses.borrowBlock(from: &aids.answerBlocks)
+        if responses.returnedFields.isEmpty { swap(&responses.returnedFields, &aids.spareLines) }
         next = converse(&handler, on: owner, round, &aids.heads)
+        if responses.returnedFields.isEmpty {
+            swap(&responses.returnedFields, &aids.spareLines)
+            // Its own memory, from an answer that was owed.
+            if responses.returnedFields.capacity > 0 { responses.returnedFields = [] }
+        }
         if case .again = next, responses.count <= round.outputBytes {
             // Unread input may remain. Whether it arrived in time is checked once it has been read.
         } else {
-            setDeadline(round.limits, now: round.now)
+            setDeadline(round)
             if round.now >= deadline { timeOut(&handler, round) }
         }
         if input.isEmpty {
@@ -213,13 +221,13 @@ struct Conversation: ~Copyable {
     }
 
     private mutating func carryOn(_ round: Round) -> Next {
-        let (limits, now) = (round.limits, round.now)
+        let now = round.now
         send(now: now)
         if isClosing, !isLingering, responses.count == 0 { beginLingering(now: now) }
         if isLingering {
             next = drain()
-            if now - since >= limits.lingerTimeoutMilliseconds { inputHasEnded = true }
-            if inputHasEnded, hasArrived(limits, now: now) { return .end }
+            if now - since >= round.limits.lingerTimeoutMilliseconds { inputHasEnded = true }
+            if inputHasEnded, hasArrived(round.limits, now: now) { return .end }
         }
         if isBroken { return .end }
         // While this side holds requests or answers back, their time limits are suspended.
@@ -229,7 +237,7 @@ struct Conversation: ~Copyable {
             since = min(now, since + now - paused)
             pausedSince = nil
         }
-        setDeadline(limits, now: now)
+        setDeadline(round)
         // With too much unsent output, the next visit waits for a release or for room in the kernel's buffer.
         if case .again = next, responses.count > round.outputBytes { return .rest }
         return next
@@ -310,7 +318,7 @@ struct Conversation: ~Copyable {
         _ handler: inout Handler, on owner: isolated Handler.Owner, _ round: Round
     ) {
         let (now, statistics) = (round.now, round.server.statistics)
-        observeBody()
+        if bodyObserver != nil { observeBody() }
         let isPersistent = parser.head.isPersistent
         responses.answersHead = parser.head.method == .head
         responses.minorVersion = parser.head.minorVersion

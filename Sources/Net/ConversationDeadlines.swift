@@ -12,22 +12,23 @@ extension Conversation {
     }
 
     /// Sets the deadline for the next event.
-    mutating func setDeadline(_ limits: ServerLimits, now: Int64) {
+    mutating func setDeadline(_ round: Round) {
+        // Each limit is read from the server: the struct with all of them would be copied.
         if responses.sendableCount > 0 {
-            deadline = lastProgress + limits.sendTimeoutMilliseconds
+            deadline = lastProgress + round.limits.sendTimeoutMilliseconds
         } else if isLingering {
             deadline =
                 responses.deliveries.isEmpty
-                ? since + limits.lingerTimeoutMilliseconds : now + Self.acknowledgementPollMilliseconds
+                ? since + round.limits.lingerTimeoutMilliseconds : round.now + Self.acknowledgementPollMilliseconds
         } else if isOwing || isPostponed || responses.heldMark != 0 {
             deadline = .max
         } else if parser.isReadingBody {
             let received = Int64(parser.receivedBody.count)
-            deadline = since + limits.bodyTimeoutMilliseconds + received * 1000 / limits.bodyBytesPerSecond
+            deadline = since + round.limits.bodyTimeoutMilliseconds + received * 1000 / round.limits.bodyBytesPerSecond
         } else if !input.isEmpty {
-            deadline = since + limits.headTimeoutMilliseconds
+            deadline = since + round.limits.headTimeoutMilliseconds
         } else {
-            deadline = since + limits.idleTimeoutMilliseconds
+            deadline = since + round.limits.idleTimeoutMilliseconds
         }
     }
 

@@ -4,7 +4,7 @@ extension Conversation {
     /// Notes what the answer to the request at the front of the input returns of it.
     mutating func noteReturnedFields<Handler: RequestHandler & ~Copyable>(_ handler: borrowing Handler) {
         guard parser.head.hasTraceFields, handler.returnsTraceFields(ofService: service) else { return }
-        responses.returnedFields = parser.head.returnedFields(in: input.span)
+        parser.head.writeReturnedFields(of: input, to: &responses.returnedFields)
     }
 
     /// Counts the answer to the request at the front of the input, which was just written, and records the request.

@@ -3,14 +3,27 @@
 import Glibc
 
 /// The current Date field (RFC 9110 section 6.6.1), such as `Date: Sun, 06 Nov 1994 08:49:37 GMT`.
-final class DateField {
+@safe final class DateField {
     /// The field, with a line end before and after it.
     private(set) var field: [UInt8] = []
-    /// The start of the most common answer, including this field, up to the length.
-    private(set) var jsonStart: [UInt8] = []
-    /// Where the name of the length begins in it. Other fields can come before it.
-    private(set) var lengthNameStart = 0
     private var second: Int64 = -1
+
+    // The heads of the most common answers, for lengths of 1 to 3 digits, each at its own multiple of `stride`. They
+    // are behind a pointer, because an array would be retained, and its variable checked, for each answer. The field
+    // always has the same length, and so have the heads.
+    private let heads: UnsafeMutablePointer<UInt8>
+    private static let stride = 128
+    /// Where the name of the length begins in a head, and where its digits do. Other fields can come before the name.
+    private static let lengthNameStart = 86
+    private static let lengthStart = 102
+    static let maximumDigits = 3
+
+    init() {
+        unsafe heads = .allocate(capacity: Self.maximumDigits * Self.stride)
+        unsafe heads.initialize(repeating: 0, count: Self.maximumDigits * Self.stride)
+    }
+
+    deinit { unsafe heads.deallocate() }
 
     /// Updates the field. O(1); does nothing within the same second.
     func update(unixMilliseconds: Int64) {
@@ -18,9 +31,29 @@ final class DateField {
         if second == self.second { return }
         self.second = second
         field = Array("\r\nDate: \(DateField.format(unixSeconds: second))\r\n".utf8)
-        jsonStart = Array("HTTP/1.1 200 OK".utf8) + field + Array("Content-Type: application/json\r\n".utf8)
-        lengthNameStart = jsonStart.count
-        jsonStart += Array("Content-Length: ".utf8)
+        let start = Array("HTTP/1.1 200 OK".utf8) + field + Array("Content-Type: application/json\r\n".utf8)
+        for digits in 1...Self.maximumDigits {
+            let zeros = String(repeating: "0", count: digits)
+            let head = start + Array("Content-Length: \(zeros)\r\n\r\n".utf8)
+            precondition(head.count == Self.lengthStart + digits + 4 && head.count <= Self.stride, "a wrong head")
+            for (place, byte) in head.enumerated() { unsafe heads[(digits - 1) * Self.stride + place] = byte }
+        }
+    }
+
+    /// Writes the head of the most common answer: status 200, this field, JSON, and a length of zeros.
+    ///
+    /// - Parameters:
+    ///   - digits: how many zeros, 1 to `maximumDigits`.
+    ///   - fields: further header lines.
+    ///   - buffer: what to append to.
+    func appendJSONHead(digits: Int, with fields: [UInt8], to buffer: inout Buffer) {
+        precondition(1...Self.maximumDigits ~= digits, "no such head")
+        let head = unsafe UnsafeRawBufferPointer(
+            start: heads + (digits - 1) * Self.stride, count: Self.lengthStart + digits + 4)
+        if fields.isEmpty { return unsafe buffer.append(head) }
+        unsafe buffer.append(UnsafeRawBufferPointer(rebasing: head[..<Self.lengthNameStart]))
+        buffer.append(fields.span)
+        unsafe buffer.append(UnsafeRawBufferPointer(rebasing: head[Self.lengthNameStart...]))
     }
 
     static func format(unixSeconds: Int64) -> String {

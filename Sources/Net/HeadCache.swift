@@ -2,6 +2,7 @@
 // same, too. To compare bytes takes a tenth of the time that it takes to parse them.
 
 import Bytes
+import Glibc
 
 /// Remembers heads that were parsed, of all connections of a server.
 ///
@@ -11,6 +12,7 @@ import Bytes
 /// are checked like new ones. A head is remembered when another one with the same request line and length has just been
 /// parsed, so that heads which never come again cost little.
 @safe struct HeadCache: ~Copyable {
+    private let pin = Pin()
     /// The longest head that is remembered, in bytes. With all places taken, the bytes of the heads take at most a
     /// quarter of a MiB, and the places of their fields at most 1 MiB.
     static let maximumLength = 1024
@@ -33,11 +35,16 @@ import Bytes
         var head = RequestHead()
         /// The head's key, because to read that of `head` would copy the whole.
         var key: UInt64 = 0
-        /// The holes in order. Those that are not used are at the end, and empty.
+        /// The place of the head that came after this one on the same connection, the last time; at first its own.
+        var next = 0
+        /// The holes in order, and how many they are.
         var holes = InlineArray<4, Range<Int>>(repeating: 0..<0)
+        var holeCount = 0
         /// The hole that is the value of Content-Length, and that of Authorization; empty if there is none.
         var digits = 0..<0
         var credentials = 0..<0
+        /// Whether there are other holes than Content-Length's.
+        var hasValues: Bool { holeCount > (digits.isEmpty ? 0 : 1) }
 
         /// Copies the head, except whether it came over TLS. Part by part, because the compiler copies the whole
         /// several times.
@@ -53,23 +60,24 @@ import Bytes
             other.key = head.key
         }
 
-        /// Whether a buffer begins with this head.
-        func matches(_ bytes: Span<UInt8>) -> Bool {
+        /// What the request is that a buffer begins with; nil if it begins with another head.
+        func recollect(_ bytes: Span<UInt8>) -> Recollection? {
             let known = self.bytes.span
-            if known.isEmpty || bytes.count < known.count { return false }
+            if known.isEmpty || bytes.count < known.count { return nil }
             var start = 0
-            for index in 0..<4 {
+            for index in 0..<holeCount {
                 let hole = holes[index]
-                if hole.isEmpty { break }
-                guard bytes.extracting(start..<hole.lowerBound).equals(known.extracting(start..<hole.lowerBound)) else {
-                    return false
-                }
+                guard bytes.agrees(with: known, in: start..<hole.lowerBound) else { return nil }
                 start = hole.upperBound
             }
-            guard bytes.extracting(start..<known.count).equals(known.extracting(start..<known.count)) else {
-                return false
-            }
-            for index in digits where !bytes[index].isDigit { return false }
+            guard bytes.agrees(with: known, in: start..<known.count) else { return nil }
+            guard let contentLength = bytes.extracting(digits).decimalValue else { return nil }
+            if hasValues, !hasValidValues(bytes) { return nil }
+            return Recollection(length: known.count, contentLength: contentLength)
+        }
+
+        /// Whether the values of Authorization, X-Request-Id and traceparent are as valid as those that were parsed.
+        private func hasValidValues(_ bytes: Span<UInt8>) -> Bool {
             if !credentials.isEmpty {
                 let value = bytes.extracting(credentials)
                 guard value.isFieldValue, !value[0].isBlank, !value[value.count - 1].isBlank else { return false }
@@ -101,24 +109,26 @@ import Bytes
     /// - Returns: nil if no complete head is found.
     mutating func recall(_ bytes: Span<UInt8>, into head: inout RequestHead) -> Recollection? {
         if unsafe entries.isEmpty { return nil }
-        // Its connection has probably sent the same before.
+        // A client that repeats itself sends what it sent after the last head before.
         let last = Int(head.key % UInt64(Self.placeCount))
-        if head.key != 0, unsafe entries[last].key == head.key, unsafe entries[last].matches(bytes) {
-            return recollection(bytes, last)
+        let isKnown = unsafe head.key != 0 && entries[last].key == head.key
+        if isKnown {
+            let next = unsafe entries[last].next
+            if let request = unsafe entries[next].recollect(bytes) {
+                if next != last { unsafe entries[next].copyHead(to: &head) }
+                return request
+            }
         }
         guard let lineEnd = bytes.index(of: UInt8(ascii: "\n")), lineEnd < Self.maximumLength else { return nil }
         let first = Self.set(of: Self.hash(bytes, lineEnd)) * Self.placesPerSet
         // A set's number is less than their count, and there are `placeCount` entries.
-        for place in first..<first + Self.placesPerSet where unsafe entries[place].matches(bytes) {
+        for place in first..<first + Self.placesPerSet {
+            guard let request = unsafe entries[place].recollect(bytes) else { continue }
             unsafe entries[place].copyHead(to: &head)
-            return recollection(bytes, place)
+            if isKnown { unsafe entries[last].next = place }
+            return request
         }
         return nil
-    }
-
-    private func recollection(_ bytes: Span<UInt8>, _ place: Int) -> Recollection {
-        let contentLength = unsafe bytes.extracting(entries[place].digits).decimalValue
-        return unsafe Recollection(length: entries[place].bytes.count, contentLength: contentLength)
     }
 
     /// Notes a head that was parsed: one without Transfer-Encoding, Expect and empty lines before it. Gives it a key if
@@ -144,7 +154,7 @@ import Bytes
         let place = set * Self.placesPerSet + Int(nextPlaces[set])
         keyCount += 1
         head.key = keyCount * UInt64(Self.placeCount) + UInt64(place)
-        (entry.head.key, entry.key) = (head.key, head.key)
+        (entry.head.key, entry.key, entry.next) = (head.key, head.key, place)
         unsafe entries[place] = entry
         nextPlaces[set] = (nextPlaces[set] + 1) % UInt8(Self.placesPerSet)
     }
@@ -169,6 +179,7 @@ import Bytes
         let holes = [entry.digits, entry.credentials, head.requestID, head.traceparent]
         for (index, hole) in holes.filter({ !$0.isEmpty }).sorted(by: { $0.lowerBound < $1.lowerBound }).enumerated() {
             entry.holes[index] = hole
+            entry.holeCount = index + 1
             for place in hole { entry.bytes[place] = 0 }
         }
         return entry
@@ -198,10 +209,25 @@ import Bytes
 }
 
 extension Span<UInt8> {
-    /// The number that up to 18 decimal digits stand for.
-    fileprivate var decimalValue: Int {
+    /// The number that up to 18 decimal digits stand for: 0 for none, nil for other bytes.
+    fileprivate var decimalValue: Int? {
         var value = 0
-        for index in indices { value = value * 10 + Int(self[index] - UInt8(ascii: "0")) }
+        for index in indices {
+            guard self[index].isDigit else { return nil }
+            value = value &* 10 &+ Int(self[index] &- UInt8(ascii: "0"))
+        }
         return value
+    }
+
+    /// Whether both have the same bytes in a range that both have.
+    @inline(__always)
+    fileprivate func agrees(with other: Span<UInt8>, in range: Range<Int>) -> Bool {
+        precondition(range.lowerBound >= 0 && range.upperBound <= count && range.upperBound <= other.count)
+        return unsafe withUnsafeBytes { first in
+            unsafe other.withUnsafeBytes { second in
+                guard let first = first.baseAddress, let second = second.baseAddress else { return true }
+                return unsafe memcmp(first + range.lowerBound, second + range.lowerBound, range.count) == 0
+            }
+        }
     }
 }

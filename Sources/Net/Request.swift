@@ -99,28 +99,28 @@ public struct Refusal: Error, Equatable, Sendable {
 }
 
 /// The parsed head of a request. Offsets count from the request's first byte.
-struct RequestHead {
-    var method = Method.other
+@usableFromInline struct RequestHead: Sendable {
+    @usableFromInline var method = Method.other
     var methodName = 0..<0
     var path = 0..<0
-    var query = 0..<0
+    @usableFromInline var query = 0..<0
     /// The target's own authority if it has one, otherwise the value of Host.
     var authority = 0..<0
     var fields: [HeaderSection.Field] = []
-    var body = 0..<0
+    @usableFromInline var body = 0..<0
     /// 1 for HTTP/1.1 and any later 1.x, 0 for HTTP/1.0.
     var minorVersion = 1
     var isPersistent = true
     /// A field shows it: Origin, one of Sec-Fetch-*, or a User-Agent that begins with `Mozilla/`.
-    var isFromBrowser = false
+    @usableFromInline var isFromBrowser = false
     /// It came over TLS.
     var isSecure = false
     /// Which of `fields` are X-Request-Id and traceparent, counted from 1. 0 means none, and -1 that the field came
     /// twice or its value is unusable.
-    var requestIDPlace: Int32 = 0
-    var traceparentPlace: Int32 = 0
+    @usableFromInline var requestIDPlace: Int32 = 0
+    @usableFromInline var traceparentPlace: Int32 = 0
     /// Identifies the head among those that the server remembers (`HeadCache`); 0 if it is not remembered.
-    var key: UInt64 = 0
+    @usableFromInline var key: UInt64 = 0
 
     /// Clears everything that differs from request to request, but keeps the memory.
     mutating func reset() {
@@ -141,7 +141,7 @@ struct RequestHead {
     }
 
     /// Whether there is a usable X-Request-Id or traceparent.
-    var hasTraceFields: Bool { requestIDPlace > 0 || traceparentPlace > 0 }
+    @inlinable var hasTraceFields: Bool { requestIDPlace > 0 || traceparentPlace > 0 }
 
     /// The value of one of `fields`, counted from 1; an empty range if there is none.
     func value(ofField place: Int32) -> Range<Int> { place > 0 ? fields[Int(place) - 1].value : 0..<0 }
@@ -158,29 +158,30 @@ struct RequestHead {
         return head
     }
 
-    /// The header lines with which an answer returns X-Request-Id and traceparent. `bytes` begins with the request.
-    func returnedFields(in bytes: Span<UInt8>) -> [UInt8] {
-        var lines: [UInt8] = []
-        lines.reserveCapacity(requestID.count + traceparent.count + 32)
+    /// Replaces `lines` by the header lines with which an answer returns X-Request-Id and traceparent, in the same
+    /// memory if it suffices. `input` begins with the request.
+    func writeReturnedFields(of input: borrowing Buffer, to lines: inout [UInt8]) {
+        let bytes = input.span
+        if !lines.isEmpty { lines.removeAll(keepingCapacity: true) }
         func append(_ name: StaticString, _ value: Range<Int>) {
             // A connection that runs out of memory may have lost bytes.
             guard !value.isEmpty, value.upperBound <= bytes.count else { return }
-            unsafe lines += UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount)
+            unsafe lines.append(contentsOf: UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
             lines.append(bytes.extracting(value))
-            lines += [UInt8(ascii: "\r"), UInt8(ascii: "\n")]
+            lines.append(UInt8(ascii: "\r"))
+            lines.append(UInt8(ascii: "\n"))
         }
         append("X-Request-Id: ", requestID)
         append("traceparent: ", traceparent)
-        return lines
     }
 }
 
 /// A complete request. Its spans are valid during the call that received it.
 @safe public struct Request: ~Copyable, ~Escapable {
-    private let bytes: Span<UInt8>
+    @usableFromInline let bytes: Span<UInt8>
     // The caller's, because a copy of it costs as much as everything else in a request's life before its route. The
     // caller keeps it where it is for as long as `bytes` are valid.
-    private let headAddress: UnsafePointer<RequestHead>
+    @usableFromInline let headAddress: UnsafePointer<RequestHead>
     /// The service of the address where it arrived (`HTTPServer.listen`).
     public let service: Int
     /// Identifies this request for a later answer.
@@ -203,7 +204,7 @@ struct RequestHead {
     }
 
     /// The method.
-    public var method: Method { unsafe headAddress.pointee.method }
+    @inlinable public var method: Method { unsafe headAddress.pointee.method }
 
     /// The method as sent.
     public var methodName: Span<UInt8> {
@@ -216,7 +217,7 @@ struct RequestHead {
     }
 
     /// What follows the target's first `?`, still percent-encoded; empty if there is none.
-    public var query: Span<UInt8> {
+    @inlinable public var query: Span<UInt8> {
         @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.query) }
     }
 
@@ -226,13 +227,13 @@ struct RequestHead {
     }
 
     /// The body, without its transfer coding.
-    public var body: Span<UInt8> {
+    @inlinable public var body: Span<UInt8> {
         @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.body) }
     }
 
     /// Whether it seems to come from a browser: it has an Origin, a Sec-Fetch-* field, or a User-Agent that begins with
     /// `Mozilla/`. Then a web page may have sent it without the user's knowledge. O(1): the parser has noted it.
-    public var isFromBrowser: Bool { unsafe headAddress.pointee.isFromBrowser }
+    @inlinable public var isFromBrowser: Bool { unsafe headAddress.pointee.isFromBrowser }
 
     /// Whether it came over TLS.
     public var isSecure: Bool { unsafe headAddress.pointee.isSecure }
@@ -241,13 +242,13 @@ struct RequestHead {
     /// values of Content-Length, Authorization, X-Request-Id and traceparent. So it does not tell who sent them. 0
     /// means that the server does not remember the head. Keys of heads that are remembered at the same time differ modulo
     /// ``rememberedHeadCount``.
-    public var headKey: UInt64 { unsafe headAddress.pointee.key }
+    @inlinable public var headKey: UInt64 { unsafe headAddress.pointee.key }
 
     /// How many heads a server remembers.
     public static var rememberedHeadCount: Int { HeadCache.placeCount }
 
     /// Whether it has a usable X-Request-Id or traceparent. O(1): the parser has noted it.
-    public var hasTraceFields: Bool { unsafe headAddress.pointee.hasTraceFields }
+    @inlinable public var hasTraceFields: Bool { unsafe headAddress.pointee.hasTraceFields }
 
     /// The value of its X-Request-Id field; empty if it has none, more than one, or an unusable one (`isRequestID`).
     public var requestID: Span<UInt8> {

@@ -79,7 +79,8 @@ public struct ResponseStream: ~Copyable {
 
     /// Begins an answer with status 200 and a JSON body: `begin` and `beginBody` in one, for the most common answers.
     public mutating func beginJSON(estimatedCount: Int) {
-        if closesConnection || minorVersion == 0 {
+        let digits = estimatedCount < 10 ? 1 : estimatedCount < 100 ? 2 : 3
+        if closesConnection || minorVersion == 0 || estimatedCount >= 1000 {
             begin(status: 200, contentType: "application/json")
             return beginBody(estimatedCount: estimatedCount)
         }
@@ -87,17 +88,9 @@ public struct ResponseStream: ~Copyable {
         isOpen = true
         status = 200
         answerStart = sent + UInt64(buffer.count)
-        let start = dates.jsonStart
-        if returnedFields.isEmpty {
-            buffer.append(start.span)
-        } else {
-            let lines = returnedFields
-            let lengthNameStart = dates.lengthNameStart
-            buffer.append(start.span.extracting(..<lengthNameStart))
-            buffer.append(lines.span)
-            buffer.append(start.span.extracting(lengthNameStart...))
-        }
-        reserveLength(estimatedCount)
+        dates.appendJSONHead(digits: digits, with: returnedFields, to: &buffer)
+        bodyStart = buffer.count
+        lengthPlace = bodyStart - 4 - digits
     }
 
     /// Begins an answer with status 200 whose body goes on until the connection closes. Add fields, call `endHead`, and
@@ -213,7 +206,7 @@ public struct ResponseStream: ~Copyable {
     }
 
     /// Adds a literal to the body. O(count).
-    @inlinable
+    @inlinable @inline(__always)
     public mutating func append(_ text: StaticString) { buffer.append(text) }
 
     /// Tracks the current answer: if it does not reach its peer, `RequestHandler.undelivered` reports this key.
@@ -248,14 +241,10 @@ public struct ResponseStream: ~Copyable {
         if needed > reserved {
             buffer.open(needed - reserved, at: lengthPlace)
             if isExhausted { return sealDeliveries() }
-        } else {
+        } else if needed < reserved {
             buffer.remove(lengthPlace..<lengthPlace + reserved - needed)
         }
-        var rest = count
-        for place in stride(from: lengthPlace + needed - 1, through: lengthPlace, by: -1) {
-            buffer.set(place, to: UInt8(ascii: "0") + UInt8(rest % 10))
-            rest /= 10
-        }
+        buffer.set(lengthPlace..<lengthPlace + needed, toDigitsOf: count)
         sealDeliveries()
     }
 
@@ -287,7 +276,7 @@ public struct ResponseStream: ~Copyable {
     private mutating func sealDeliveries() {
         lengthPlace = 0
         bodyStart = 0
-        if !returnedFields.isEmpty { returnedFields = [] }
+        if !returnedFields.isEmpty { returnedFields.removeAll(keepingCapacity: true) }
         if openDeliveries == 0 { return }
         let end = sent + UInt64(buffer.count)
         for index in deliveries.count - openDeliveries..<deliveries.count { deliveries[index].end = end }
@@ -399,12 +388,10 @@ public struct ResponseStream: ~Copyable {
 }
 
 private func decimalDigits(of number: Int) -> Int {
-    var (rest, digits) = (number / 10, 1)
-    while rest > 0 {
-        rest /= 10
-        digits += 1
-    }
-    return digits
+    if number < 10 { return 1 }
+    if number < 100 { return 2 }
+    if number < 1000 { return 3 }
+    return 3 + decimalDigits(of: number / 1000)
 }
 
 /// The reason phrase of a status code (RFC 9110 section 15, RFC 6585).

@@ -80,8 +80,8 @@ import Testing
                     model.removeSubrange(place..<other)
                 case 8:
                     buffer.open(3, at: place)
-                    for offset in 0..<3 { buffer.set(place + offset, to: UInt8(offset)) }
-                    model.insert(contentsOf: [0, 1, 2], at: place)
+                    buffer.set(place..<place + 3, toDigitsOf: 9_012)
+                    model.insert(contentsOf: Array("012".utf8), at: place)
                 case 9:
                     let target = Int.random(in: 0...place, using: &random)
                     buffer.move(place..<other, downTo: target)

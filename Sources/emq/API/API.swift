@@ -54,25 +54,25 @@ struct API: ~Copyable {
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
         if request.method == .options { return try answerOptions(request, &responses) }
+        // What is needed of the operation is read from it each time: to keep it in a variable would retain it.
         let head = try readHead(of: request, by: context.caller, isWhole: true)
-        let operation = head.operation
         let durability = context.gate.durability
-        if let durability, !operation.isOpenDuringRecovery, !durability.isReady { throw durability.problem }
-        cost = operation.cost
-        if operation.admission == .once {
+        if let durability, !head.operation.isOpenDuringRecovery, !durability.isReady { throw durability.problem }
+        cost = head.operation.cost
+        if head.operation.admission == .once {
             let bodyBytes = request.body.count
-            let keepsBody = operation.body == .kept
+            let keepsBody = head.operation.body == .kept
             try context.gate.admit(
                 cost, keptBytes: keepsBody ? bodyBytes : 0, writtenBytes: keepsBody ? 0 : bodyBytes, on: broker)
         }
-        if operation.isAudited {
+        if head.operation.isAudited {
             context.audit = AuditRecord(request, by: context.caller, route: head.route, name: name)
             context.auditedTaskCount = nil
         }
-        let outcome = try operation.handler(&self, request, &responses, &context, broker)
-        if operation.isAudited { endAudit(&context) }
+        let outcome = try head.operation.handler(&self, request, &responses, &context, broker)
+        if head.operation.isAudited { endAudit(&context) }
         if case .answered = outcome {
-            switch operation.hold {
+            switch head.operation.hold {
             case .untilSafe: responses.hold(until: broker.changeSequence)
             case .untilSafeUnlessDiskFails:
                 if durability?.hasProblem != true { responses.hold(until: broker.changeSequence) }
@@ -124,30 +124,35 @@ struct API: ~Copyable {
     ) throws(Problem) -> ReadHead {
         if request.method == .connect { throw .noProxy }
         if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
-        let remembered = knownHeads.known(request.headKey)
-        let head: ReadHead
-        if let remembered {
-            head = remembered
-            name = head.name
-        } else {
-            let place = try Route.find(request.path, name: &name)
-            let route = Route.all[place]
-            // A request that is refused for its method counts for its path.
-            label = Metrics.label(ofRoute: place)
-            let operation = try route.operation(for: request)
-            head = ReadHead(request.headKey, place: place, route, operation, name: name)
+        if let known = knownHeads.known(request.headKey) {
+            name = known.name
+            try check(request, known, by: caller, isWhole: isWhole, isKnown: true)
+            return known
         }
-        label = Metrics.label(ofRoute: head.place)
+        let place = try Route.find(request.path, name: &name)
+        let route = Route.all[place]
+        // A request that is refused for its method counts for its path.
+        label = Metrics.label(ofRoute: place)
+        let operation = try route.operation(for: request)
+        let head = ReadHead(request.headKey, place: place, route, operation, name: name)
+        try check(request, head, by: caller, isWhole: isWhole, isKnown: false)
+        if request.query.isEmpty { knownHeads.note(head) }
+        return head
+    }
+
+    /// Checks what the bytes of a head do not tell, and, if it is not a known one, what they do.
+    private mutating func check(
+        _ request: borrowing Request, _ head: ReadHead, by caller: Caller, isWhole: Bool, isKnown: Bool
+    ) throws(Problem) {
+        label = head.label
         if caller.hasToken { try check(caller, for: head.operation, of: head.route) }
         if !request.query.isEmpty || !query.isEmpty { query = try readQuery(request.query, of: head.route) }
         if head.operation.body != .none {
             if isWhole, request.body.isEmpty { throw Problem(.missingBody, "the body is empty; send a JSON object") }
-            if remembered == nil { try checkContentType(request) }
+            if !isKnown { try checkContentType(request) }
         } else if head.operation.method != .get, !request.body.isEmpty {
             throw Problem(.unexpectedBody, "send no body; parameters go in the URL")
         }
-        if remembered == nil, request.query.isEmpty { knownHeads.note(head) }
-        return head
     }
 
     /// Whether a request needs no token.

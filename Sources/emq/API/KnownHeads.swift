@@ -8,15 +8,16 @@ import Net
 /// It is a class, so that finding one copies nothing.
 final class ReadHead {
     fileprivate let key: UInt64
-    /// The route's place in `Route.all`.
-    let place: Int
+    /// The label by which the metrics count its requests.
+    let label: UInt8
     let route: Route
     let operation: Operation
     /// The name or id in the path, percent-decoded.
     let name: [UInt8]
 
     init(_ key: UInt64, place: Int, _ route: Route, _ operation: Operation, name: [UInt8]) {
-        (self.key, self.place, self.route, self.operation, self.name) = (key, place, route, operation, name)
+        label = Metrics.label(ofRoute: place)
+        (self.key, self.route, self.operation, self.name) = (key, route, operation, name)
     }
 }
 
