@@ -17,7 +17,6 @@ import Glibc
     private var thread = pthread_self()
     private let wakeUp: Int32
     private let wakeUpSource = EventSource()
-    private var timers = TimerQueue()
     /// Retains the watched sources, because the kernel has only their addresses.
     private var sources: [ObjectIdentifier: EventSource] = [:]
     private let events: UnsafeMutableBufferPointer<epoll_event>
@@ -45,6 +44,8 @@ import Glibc
     @exclusivity(unchecked) private var uncheckedLongestTurn = RecentMaximum()
     /// When the last wait ended, in microseconds; nil before the first.
     @exclusivity(unchecked) private var turnBegin: Int64?
+    // The same is true of the deadlines: each access is one operation of the queue.
+    @exclusivity(unchecked) private var timers = TimerQueue()
 
     /// Creates the loop of the calling thread.
     ///
@@ -121,7 +122,7 @@ import Glibc
     public func unwatch(_ descriptor: Int32, for source: EventSource) {
         checkIsolated()
         _ = control(EPOLL_CTL_DEL, descriptor, source, 0)
-        timers.remove(source)
+        unsafe timers.remove(source)
         sources[ObjectIdentifier(source)] = nil
     }
 
@@ -134,10 +135,10 @@ import Glibc
     // MARK: Deadlines
 
     /// Calls the source's `timerFired` once, in the first turn at or after `deadline`. Replaces an earlier deadline.
-    public func setTimer(_ source: EventSource, at deadline: Int64) { timers.set(source, at: deadline) }
+    public func setTimer(_ source: EventSource, at deadline: Int64) { unsafe timers.set(source, at: deadline) }
 
     /// Drops the source's deadline, if it has one.
-    public func cancelTimer(_ source: EventSource) { timers.remove(source) }
+    public func cancelTimer(_ source: EventSource) { unsafe timers.remove(source) }
 
     // MARK: Turns
 
@@ -148,7 +149,7 @@ import Glibc
     public func turn(until deadline: Int64?) {
         checkIsolated()
         var timeout: Int32 = -1
-        if let next = [deadline, timers.next].compactMap({ $0 }).min() {
+        if let next = unsafe earliest([deadline, timers.next]) {
             timeout = next <= now ? 0 : Int32(clamping: next - updateNow())
             timeout = max(timeout, 0)
         } else {
@@ -164,15 +165,21 @@ import Glibc
             unsafe uncheckedLongestTurn.record(turnEnd - turnBegin, at: turnEnd)
         }
         unsafe turnBegin = nowMicroseconds
+        var isWoken = false
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]
             guard let pointer = unsafe event.data.ptr else { continue }
             // `sources` retains the source, and releases none while events are noted.
-            let source = unsafe Unmanaged<EventSource>.fromOpaque(pointer).takeUnretainedValue()
-            if source === wakeUpSource { drainWakeUp() } else { unsafe source.ready(events: event.events) }
+            unsafe Unmanaged<EventSource>.fromOpaque(pointer)._withUnsafeGuaranteedRef { source in
+                if source === wakeUpSource { isWoken = true } else { unsafe source.ready(events: event.events) }
+            }
         }
-        while let source = timers.popDue(now: now) { source.timerFired() }
-        runJobs()
+        while let source = unsafe timers.popDue(now: now) { source.timerFired() }
+        // `enqueue` wakes the loop for the first job.
+        if isWoken {
+            drainWakeUp()
+            runJobs()
+        }
     }
 
     // MARK: Jobs from other threads

@@ -78,8 +78,9 @@ public final class HTTPServer: @unchecked Sendable {
     #endif
     /// An empty list, whose memory the next list of connections to visit takes over.
     private var spareList: [Connection] = []
-    /// The connections whose client disconnected while an answer was owed.
-    private var gone: [Connection] = []
+    /// The connections whose client disconnected while an answer was owed. Unchecked, because each turn reads it; each
+    /// access is one operation on the list.
+    @exclusivity(unchecked) private var gone: [Connection] = []
     /// The connections with held answers, and those with a postponed request. Some may have closed since.
     private var holding: [Connection] = []
     private var postponed: [Connection] = []
@@ -105,11 +106,12 @@ public final class HTTPServer: @unchecked Sendable {
     /// What this server counts.
     public let statistics = RequestStatistics()
 
-    /// The TLS handshakes of connections that do not serve requests yet.
-    private lazy var acceptor = TLSAcceptor(server: self)
+    /// The TLS handshakes of connections that do not serve requests yet; nil if the server speaks no TLS. Unchecked,
+    /// because each turn reads it; it is written once, before.
+    @exclusivity(unchecked) private var acceptor: TLSAcceptor?
 
     /// How many connections are open.
-    public var connectionCount: Int { connections.count - freeIndexes.count + acceptor.count }
+    public var connectionCount: Int { connections.count - freeIndexes.count + (unsafe acceptor?.count ?? 0) }
 
     /// How much memory the buffers of all connections take, in bytes; small ones do not count while they are in use.
     /// O(1).
@@ -179,13 +181,14 @@ public final class HTTPServer: @unchecked Sendable {
 
     private func start(_ listener: Listener, tls identity: TLSIdentity?) throws(SystemError) {
         listener.identity = identity
+        if identity != nil, unsafe acceptor == nil { unsafe acceptor = TLSAcceptor(server: self) }
         try loop.watch(listener.descriptor, for: listener, events: UInt32(EPOLLIN.rawValue))
         listeners.append(listener)
     }
 
     /// Accepts no more connections; open ones continue, except unfinished TLS handshakes.
     public func stopListening() {
-        acceptor.endAll()
+        unsafe acceptor?.endAll()
         for listener in listeners { loop.unwatch(listener.descriptor, for: listener) }
         listeners = []
     }
@@ -197,17 +200,17 @@ public final class HTTPServer: @unchecked Sendable {
         var deadline: Int64? = loop.now
         while !handler.isFinished {
             pauseOrResumeListening()
-            let isBusy = !queued.isEmpty || acceptor.isBusy || listeners.contains { $0.isReady }
-            loop.turn(until: isBusy ? loop.now : [deadline, acceptsAgainAt].compactMap { $0 }.min())
+            let isBusy = unsafe !queued.isEmpty || acceptor?.isBusy == true || listeners.contains { $0.isReady }
+            loop.turn(until: isBusy ? loop.now : earliest([deadline, acceptsAgainAt]))
             dates.update(unixMilliseconds: loop.now)
             acceptConnections()
             // First, so that no task is dispatched to a client that disconnected.
-            for connection in exchange(&gone, for: []) {
+            for connection in unsafe exchange(&gone, for: []) {
                 connection.conversation.withdrawOwed(&handler, on: owner, statistics, now: loop.now)
             }
             handler.beginTurn(now: loop.now, on: owner)
             serveQueued(&handler, on: owner)
-            acceptor.advance()
+            unsafe acceptor?.advance()
             let reviewDeadline = isShortOfMemory ? review(&handler, on: owner) : nil
             deadline = handler.endTurn(on: owner)
             if let reviewDeadline { deadline = min(deadline ?? .max, reviewDeadline) }
@@ -230,22 +233,34 @@ public final class HTTPServer: @unchecked Sendable {
                 visited.removeLast(queued.count)
             }
             let round = Round(server: self, now: loop.now, end: begin + Self.turnMilliseconds)
-            for (position, connection) in visited.enumerated() where connection.isOpen {
-                // The clock was read after the visit before.
-                if position > 0, loop.now - begin >= Self.turnMilliseconds {
-                    // The rest stay in the list; the visited connections get their answers first.
-                    queued = visited[position...] + queued
-                    visited.removeLast(visited.count - position)
-                    break
+            // The list keeps the connections alive. A span borrows them from it, which retains none.
+            var served = 0
+            do {
+                let connections = visited.span
+                for position in connections.indices {
+                    // The clock was read after the visit before.
+                    if position > 0, loop.now - begin >= Self.turnMilliseconds { break }
+                    served += 1
+                    guard connections[position].isOpen else { continue }
+                    connections[position].isQueued = false
+                    connections[position].conversation.visit(&handler, on: owner, round, aids: &aids)
+                    loop.updateNow()
+                    statistics.endVisit(microseconds: loop.nowMicroseconds - visitBegin)
+                    visitBegin = loop.nowMicroseconds
                 }
-                connection.isQueued = false
-                connection.conversation.visit(&handler, on: owner, round, aids: &aids)
-                loop.updateNow()
-                statistics.endVisit(microseconds: loop.nowMicroseconds - visitBegin)
-                visitBegin = loop.nowMicroseconds
+            }
+            if served < visited.count {
+                // The rest stay in the list; the visited connections get their answers first.
+                queued = visited[served...] + queued
+                visited.removeLast(visited.count - served)
             }
             // Answers are sent together, so that a client which the first one wakes finds the others too.
-            for connection in visited where connection.isOpen { conclude(connection, round, &handler, on: owner) }
+            do {
+                let connections = visited.span
+                for position in connections.indices where connections[position].isOpen {
+                    conclude(connections[position], round, &handler, on: owner)
+                }
+            }
             visited.removeAll(keepingCapacity: true)
             spareList = visited
             if queued.isEmpty || loop.updateNow() - begin >= Self.turnMilliseconds { return }
@@ -308,7 +323,7 @@ public final class HTTPServer: @unchecked Sendable {
 
     /// Notes that the client of an owed answer disconnected. The request is withdrawn before all other work of this
     /// turn.
-    func noteGone(_ connection: Connection) { gone.append(connection) }
+    func noteGone(_ connection: Connection) { unsafe gone.append(connection) }
 
     /// Writes an answer that was owed.
     ///
@@ -404,7 +419,7 @@ public final class HTTPServer: @unchecked Sendable {
                 }
                 accepted += 1
                 if let identity = listener.identity {
-                    acceptor.accept(descriptor, service: listener.service, identity: identity)
+                    unsafe acceptor?.accept(descriptor, service: listener.service, identity: identity)
                 } else {
                     open(listener.transport(of: descriptor), service: listener.service)
                 }

@@ -1,5 +1,6 @@
 // Adding, ending and looking at single tasks.
 
+import Bytes
 import UID
 
 extension Broker {
@@ -95,7 +96,7 @@ extension Broker {
         into taken: inout [TaskHandle?]
     ) -> Bool {
         beginChange()
-        taken.removeAll(keepingCapacity: true)
+        taken.clear()
         store.takeAny(
             queues, limit: limit, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
         return !taken.isEmpty

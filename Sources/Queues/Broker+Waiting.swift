@@ -60,13 +60,13 @@ extension Broker {
         guard waiter.isWaiting, !waiter.isCancelled else { return }
         if waiter.queues.count <= Self.namesToUnregisterAtOnce { return end(waiter) }
         waiter.isCancelled = true
-        cancelled.append(waiter)
+        agenda.cancelled.append(waiter)
     }
 
     /// Ends all waits: waits for tasks get none, waits for the end of a task get its state. O(n log n).
     public func completeAllWaiters(now: Int64) {
         beginChange()
-        while let waiter = deadlines.first {
+        while let waiter = agenda.deadlines.first {
             if waiter.task != nil {
                 complete(waiter, now: now)
             } else {
@@ -80,7 +80,7 @@ extension Broker {
 
     /// Adds a waiter to the heap of deadlines.
     func insert(_ waiter: Waiter) {
-        deadlines.insert(waiter)
+        agenda.deadlines.insert(waiter)
         store.waiterBytes += waiter.byteCount
     }
 
@@ -92,7 +92,7 @@ extension Broker {
 
     private func register(_ waiter: Waiter, under shortage: Shortage) {
         waiter.plan(for: shortage)
-        guard !waiter.registrations.isEmpty else { return undecided.insert(waiter) }
+        guard !waiter.registrations.isEmpty else { return agenda.undecided.insert(waiter) }
         for registration in waiter.registrations {
             store.queues[registration.shortage.queue].waiters[registration.shortage.need, default: WaiterHeap()].insert(
                 registration)
@@ -100,7 +100,7 @@ extension Broker {
     }
 
     private func unregister(_ waiter: Waiter) {
-        guard !waiter.registrations.isEmpty else { return undecided.remove(waiter) }
+        guard !waiter.registrations.isEmpty else { return agenda.undecided.remove(waiter) }
         for registration in waiter.registrations {
             let shortage = registration.shortage
             store.queues[shortage.queue].waiters[shortage.need]?.remove(registration)
@@ -114,7 +114,7 @@ extension Broker {
         waiter.isWaiting = false
         // Its task has ended, so the waiter is no longer in these structures.
         if waiter.isDue { return }
-        deadlines.remove(waiter)
+        agenda.deadlines.remove(waiter)
         store.waiterBytes -= waiter.byteCount
         if let task = waiter.task { return store.removeWaiter(waiter, of: task) }
         workers.end(waiter, now: store.clock)
@@ -165,17 +165,19 @@ extension Broker {
         for ending in store.endings {
             for waiter in ending.waiters {
                 waiter.isDue = true
-                deadlines.remove(waiter)
+                agenda.deadlines.remove(waiter)
                 store.waiterBytes -= waiter.byteCount
             }
         }
-        endings += store.endings
-        store.endings = []
-        while let last = endings.indices.last, serviceSteps > 0 {
+        if !store.endings.isEmpty {
+            agenda.endings += store.endings
+            store.endings = []
+        }
+        while let last = agenda.endings.indices.last, serviceSteps > 0 {
             // The array must not be referenced elsewhere: removing a waiter would copy it.
-            let waiter = endings[last].waiters.popLast()
-            let ending = (state: endings[last].state, result: endings[last].result)
-            if endings[last].waiters.isEmpty { endings.removeLast() }
+            let waiter = agenda.endings[last].waiters.popLast()
+            let ending = (state: agenda.endings[last].state, result: agenda.endings[last].result)
+            if agenda.endings[last].waiters.isEmpty { agenda.endings.removeLast() }
             guard let waiter, waiter.isWaiting, case .result(_, let completion) = waiter.goal else { continue }
             waiter.isWaiting = false
             serviceSteps -= Self.stepsPerCompletion + ending.result.count / Self.bytesPerStep
@@ -236,14 +238,14 @@ extension Broker {
     func closeEvent(now: Int64) {
         precondition(openEvents > 0, "an event ended that had not begun")
         openEvents -= 1
-        guard openEvents == 0, !awaited.isEmpty else { return }
-        for place in awaited { store.queues[place.queue].isAwaited = false }
-        if awaited.count == 1 {
-            complete(waitersOf: awaited[0], now: now)
+        guard openEvents == 0, !agenda.awaited.isEmpty else { return }
+        for place in agenda.awaited { store.queues[place.queue].isAwaited = false }
+        if agenda.awaited.count == 1 {
+            complete(waitersOf: agenda.awaited[0], now: now)
         } else {
             completeWaitersOfAwaitedQueues(now: now)
         }
-        awaited.removeAll(keepingCapacity: awaited.capacity <= 1 << 10)
+        agenda.awaited.removeAll(keepingCapacity: agenda.awaited.capacity <= 1 << 10)
     }
 
     /// Calls the completions of waiters whose task has ended, and serves the waiters of a queue that has one more ready
@@ -259,7 +261,7 @@ extension Broker {
         if openEvents == 0 { return complete(waitersOf: place, now: now) }
         if store.queues[queue].isAwaited { return }
         store.queues[queue].isAwaited = true
-        awaited.append(place)
+        agenda.awaited.append(place)
     }
 
     /// Completes the waiters that have enough, in the order of their arrival.
@@ -279,7 +281,7 @@ extension Broker {
     /// queues.
     private func completeWaitersOfAwaitedQueues(now: Int64) {
         // The queue whose first waiter arrived first is last.
-        var places: [(arrival: UInt64, place: AwaitedQueue)] = awaited.compactMap { place in
+        var places: [(arrival: UInt64, place: AwaitedQueue)] = agenda.awaited.compactMap { place in
             firstWaiter(of: place).map { ($0.arrival, place) }
         }
         places.sort { $0.arrival > $1.arrival }
@@ -323,14 +325,14 @@ extension Broker {
     func resumeLater(_ queue: Slot) {
         guard !store.queues[queue].waiters.isEmpty, store.queues[queue].pause != .resuming else { return }
         store.queues[queue].pause = .resuming
-        resuming.append(queue)
+        agenda.resuming.append(queue)
     }
 
     /// Decides about the waiters of resumed queues and the undecided waiters.
     ///
     /// - Returns: whether all are decided. If not, tasks that were met and removed still have to be ended first.
     func settle(now: Int64, steps: inout Int) -> Bool {
-        while let queue = resuming.last {
+        while let queue = agenda.resuming.last {
             while store.queues[queue].pause == .resuming,
                 let waiter = store.queues[queue].waiters.first?.value.first?.waiter
             {
@@ -343,10 +345,10 @@ extension Broker {
                 unregister(waiter)
                 register(waiter, under: .unknown)
             }
-            resuming.removeLast()
+            agenda.resuming.removeLast()
             if store.queues[queue].pause == .resuming { store.update(queue) { $0.pause = .none } }
         }
-        while let waiter = undecided.first {
+        while let waiter = agenda.undecided.first {
             guard steps > 0 else { return false }
             steps -= waiter.queues.count + Self.stepsPerCompletion
             guard reconsider(waiter, now: now) else { return false }
@@ -356,8 +358,10 @@ extension Broker {
 
     /// Traps if a waiter is not registered where it should be.
     func checkWaiters() {
-        var registered = undecided.count
-        undecided.checkInvariants { precondition($0.registrations.isEmpty, "an undecided waiter is registered") }
+        var registered = agenda.undecided.count
+        agenda.undecided.checkInvariants {
+            precondition($0.registrations.isEmpty, "an undecided waiter is registered")
+        }
         var waits: [Slot: UInt32] = [:]
         var waitsForTasks = 0
         store.queues.forEach { queue in
@@ -377,9 +381,10 @@ extension Broker {
                     if waiter.registrations.first === registration { registered += 1 }
                 }
             }
-            precondition(store.queues[queue].pause != .resuming || resuming.contains(queue), "a queue stays paused")
+            let isResuming = store.queues[queue].pause == .resuming
+            precondition(!isResuming || agenda.resuming.contains(queue), "a queue stays paused")
         }
-        deadlines.checkInvariants { waiter in
+        agenda.deadlines.checkInvariants { waiter in
             precondition(waiter.isWaiting, "a wait that has ended has a deadline")
             for queue in waiter.distinctQueues { waits[queue.slot, default: 0] += 1 }
             registered += waiter.task == nil ? 0 : 1
@@ -389,7 +394,7 @@ extension Broker {
                 waiter.registrations.isEmpty || waiter.registrations.count == expected,
                 "a waiter is missing a registration")
         }
-        precondition(registered == deadlines.count, "a waiter is registered more or less than once")
+        precondition(registered == agenda.deadlines.count, "a waiter is registered more or less than once")
         workers.checkInvariants(waitCount: waitsForTasks)
         store.queues.forEach { queue in
             precondition(store.queues[queue].waits == waits[queue, default: 0], "a queue counts its waiters wrong")

@@ -5,6 +5,24 @@
 import Bytes
 import UID
 
+/// The lists of a broker that each turn of the server looks at, and that nearly always are empty.
+struct Agenda: ~Copyable {
+    /// All waiters.
+    var deadlines = WaiterHeap<ByDeadline>()
+    /// Waiters that are registered under no queue. Either so many tasks had just expired that one call could not find a
+    /// queue with too few, or the queue they were registered under was resumed. `advance` decides about them after it
+    /// has removed the expired tasks.
+    var undecided = WaiterHeap<Undecided>()
+    /// The queues that are resumed as soon as all their waiters have been made undecided.
+    var resuming: [Slot] = []
+    /// The queues with waiters that have got tasks within the open events.
+    var awaited: [AwaitedQueue] = []
+    /// The ends of tasks for which some completions have not been called yet.
+    var endings: [TaskStore.Ending] = []
+    /// Cancelled waits for many queues that still have to be unregistered.
+    var cancelled: [Waiter] = []
+}
+
 /// A broker of tasks.
 ///
 /// Every method runs on the executor that the broker was made with. `now` is the time in milliseconds since the Unix
@@ -15,9 +33,12 @@ public actor Broker {
         var store: TaskStore
         /// The workers that have asked for tasks.
         var workers = WorkerTable()
+        /// What `advance` has to look at.
+        var agenda = Agenda()
     #else
         private let storePlace: HeapPlace<TaskStore>
         private let workersPlace = HeapPlace(WorkerTable())
+        private let agendaPlace = HeapPlace(Agenda())
         /// Only methods of the broker enter it, one at a time. None calls out of the broker while it changes it, except
         /// to `isExempt`, which knows names only.
         var store: TaskStore {
@@ -29,23 +50,16 @@ public actor Broker {
             unsafeAddress { unsafe UnsafePointer(workersPlace.address) }
             unsafeMutableAddress { unsafe workersPlace.address }
         }
+        /// What `advance` has to look at. The same is true of it.
+        var agenda: Agenda {
+            unsafeAddress { unsafe UnsafePointer(agendaPlace.address) }
+            unsafeMutableAddress { unsafe agendaPlace.address }
+        }
     #endif
-    var deadlines = WaiterHeap<ByDeadline>()
-    /// Waiters that are registered under no queue. Either so many tasks had just expired that one call could not find a
-    /// queue with too few, or the queue they were registered under was resumed. `advance` decides about them after it
-    /// has removed the expired tasks.
-    var undecided = WaiterHeap<Undecided>()
-    /// The queues that are resumed as soon as all their waiters have been made undecided.
-    var resuming: [Slot] = []
     var arrivals: UInt64 = 0
     var isCompleting = false
-    /// The depth of nested events, and the queues with waiters that have got tasks within them.
+    /// The depth of nested events.
     var openEvents = 0
-    var awaited: [AwaitedQueue] = []
-    /// The ends of tasks for which some completions have not been called yet.
-    var endings: [TaskStore.Ending] = []
-    /// Cancelled waits for many queues that still have to be unregistered.
-    var cancelled: [Waiter] = []
     /// The steps that the current call may still spend on waiters. `advance` does the rest.
     var serviceSteps = 0
     private static let stepsPerService = 2000
@@ -166,7 +180,7 @@ public actor Broker {
         into taken: inout [TaskHandle?]
     ) -> Bool {
         beginChange()
-        taken.removeAll(keepingCapacity: true)
+        taken.clear()
         return store.take(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
 
@@ -179,7 +193,7 @@ public actor Broker {
         into taken: inout [TaskHandle?]
     ) {
         beginChange()
-        taken.removeAll(keepingCapacity: true)
+        taken.clear()
         store.takeAvailable(queues, leaseMilliseconds: leaseMilliseconds, worker: worker, now: now, into: &taken)
     }
 
@@ -355,16 +369,16 @@ public actor Broker {
         // Before the purges, so that a continual purge does not keep memory from being returned.
         let isTrimmed = store.contents.trim()
         tellEnds()
-        while let waiter = cancelled.popLast() {
+        while let waiter = agenda.cancelled.popLast() {
             guard steps > 0 else {
-                cancelled.append(waiter)
+                agenda.cancelled.append(waiter)
                 return false
             }
             steps -= waiter.queues.count
             if waiter.isWaiting { end(waiter) }
         }
         while true {
-            let waiter = deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
+            let waiter = agenda.deadlines.first.flatMap { $0.deadline <= now ? $0 : nil }
             beginEvent()
             while serviceSteps > 0, !hasChangedMuch,
                 let waitedFor = store.fireTimer(upTo: waiter?.deadline ?? now, now: now, steps: &steps)
@@ -376,7 +390,7 @@ public actor Broker {
             guard let waiter else {
                 // Serving waiters may have met expired tasks that have to be ended now.
                 return sweep(now: now, steps: &steps) && settle(now: now, steps: &steps) && store.tidy(steps: &steps)
-                    && workers.tidy(now: now, steps: &steps) && store.timers.nextDeadline != 0 && endings.isEmpty
+                    && workers.tidy(now: now, steps: &steps) && !store.timers.hasOverdue && agenda.endings.isEmpty
                     && isTrimmed
             }
             guard waiter.isWaiting else { continue }
@@ -393,10 +407,12 @@ public actor Broker {
     /// When to call `advance` next. This is never later than the next due time, but may be earlier, so some calls find
     /// nothing to do. 0 if something is overdue, nil if nothing will ever be due. O(1).
     public var nextDeadline: Int64? {
-        if !undecided.isEmpty || !resuming.isEmpty || !store.sweeps.isEmpty || !endings.isEmpty || !cancelled.isEmpty {
+        if !agenda.undecided.isEmpty || !agenda.resuming.isEmpty || !agenda.endings.isEmpty || !agenda.cancelled.isEmpty
+            || !store.sweeps.isEmpty
+        {
             return 0
         }
-        return switch (store.timers.nextDeadline, deadlines.first?.deadline) {
+        return switch (store.timers.nextDeadline, agenda.deadlines.first?.deadline) {
         case (let timer?, let wait?): min(timer, wait)
         case (let timer, let wait): timer ?? wait
         }
@@ -422,7 +438,7 @@ public actor Broker {
     public var counts: Counts {
         Counts(
             tasks: store.tasks.count, ready: store.population(.ready), dispatched: store.population(.dispatched),
-            waiters: deadlines.count, queues: store.queues.count)
+            waiters: agenda.deadlines.count, queues: store.queues.count)
     }
 
     /// The memory of tasks with all their parts, of queues in use, of settings, of waiters, and of the names of
@@ -431,7 +447,7 @@ public actor Broker {
 
     /// Checks all of the broker's structures against each other, and traps if they disagree. O(n). For tests.
     public func checkInvariants() {
-        precondition(!isCompleting && openEvents == 0 && awaited.isEmpty)
+        precondition(!isCompleting && openEvents == 0 && agenda.awaited.isEmpty)
         store.checkInvariants()
         checkWaiters()
     }

@@ -23,6 +23,8 @@ struct TimingWheel: ~Copyable {
     private var buckets = [Bucket](repeating: Bucket(), count: overdue + 1)
     /// Which buckets of each level have timers.
     private var occupied = InlineArray<11, UInt64>(repeating: 0)
+    /// Which levels have timers, as bits.
+    private var occupiedLevels: UInt = 0
     /// The bucket being emptied, -1 if none is. Until it is empty, the wheel's time stays one millisecond before its
     /// start, so that timers armed meanwhile for its span line up behind those still in it.
     private var emptying = -1
@@ -50,6 +52,7 @@ struct TimingWheel: ~Copyable {
         buckets[bucket].remove(slot, in: &tasks)
         guard buckets[bucket].isEmpty && bucket != Self.overdue else { return }
         occupied[bucket >> 6] &= ~(1 << UInt64(bucket & 63))
+        if occupied[bucket >> 6] == 0 { occupiedLevels &= ~(1 << UInt(bucket >> 6)) }
         if bucket == emptying {
             emptying = -1
             now += 1
@@ -86,6 +89,9 @@ struct TimingWheel: ~Copyable {
         return 0
     }
 
+    /// Whether a timer was armed for a time that had already passed. O(1).
+    var hasOverdue: Bool { !buckets[Self.overdue].isEmpty }
+
     /// When to look for due timers next, at or before the earliest deadline; 0 if a timer is overdue, nil if none is
     /// armed. O(1).
     var nextDeadline: Int64? {
@@ -99,6 +105,7 @@ struct TimingWheel: ~Copyable {
             let level = (63 - (deadline ^ time).leadingZeroBitCount) / 6
             let digit = Int(deadline >> Int64(6 * level)) & 63
             occupied[level] |= 1 << UInt64(digit)
+            occupiedLevels |= 1 << UInt(level)
             bucket = level << 6 | digit
         }
         buckets[bucket].append(slot, in: &tasks)
@@ -107,7 +114,10 @@ struct TimingWheel: ~Copyable {
 
     /// The next bucket that has timers, and the time at which its span begins.
     private var nextBucket: (bucket: Int, start: Int64)? {
-        for level in 0..<Self.levels {
+        var rest = occupiedLevels
+        while rest != 0 {
+            let level = rest.trailingZeroBitCount
+            rest &= rest - 1
             let shift = Int64(6 * level)
             let digit = (now >> shift) & 63
             // Shifts by 64 and more give 0.
@@ -133,6 +143,7 @@ struct TimingWheel: ~Copyable {
         }
         for level in 0..<Self.levels {
             var rest = occupied[level]
+            precondition(occupiedLevels >> UInt(level) & 1 == (rest == 0 ? 0 : 1), "a level is marked wrongly")
             while rest != 0 {
                 let digit = rest.trailingZeroBitCount
                 rest &= rest - 1

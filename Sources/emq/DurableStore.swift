@@ -1,6 +1,7 @@
 // The program's side of the journal: its part in each turn of the loop, its log lines and statistics, and which
 // requests it refuses.
 
+import Bytes
 import CLinux
 import Glibc
 import JSON
@@ -91,7 +92,7 @@ final class DurableStore: Durability {
             journal.endTurn(of: broker, now: now)
             if let image = broker.takeHistoryImage() { history.saveLater(image) }
             reportProblem()
-            return [journal.nextDeadline(of: broker, now: now), retryTime].compactMap { $0 }.min()
+            return earliest([journal.nextDeadline(of: broker, now: now), retryTime])
         }
         guard journal.isSettled(broker) else {
             log.error("stopped at once; changes without a response may be lost")

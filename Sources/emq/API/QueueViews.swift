@@ -44,14 +44,19 @@ final class QueueViews {
     private var kept: [Kept] = []
     private var keptGroups: [KeptGroups] = []
     private var pages: [QueuePage] = []
-    /// The time of the last turn, and when an operator changed queues last.
-    private var now: Int64 = 0
+    /// When an operator changed queues last.
     private var lastChange = Int64.min
-    private var steps = 0
+    // Unchecked, because each turn uses them, also if nobody looks at queues. An access is one read or write, but for
+    // the steps that a page spends; a page does not use them otherwise.
+    /// The time of the last turn, and what may still be done in it.
+    @exclusivity(unchecked) private var now: Int64 = 0
+    @exclusivity(unchecked) private var steps = 0
+    /// Whether there are neither lists nor pages.
+    @exclusivity(unchecked) private var isIdle = true
 
     /// The memory of lists and pages, in bytes. O(lists and pages), of which there usually are few.
     var byteCount: Int {
-        if kept.isEmpty, keptGroups.isEmpty, pages.isEmpty { return 0 }
+        if unsafe isIdle { return 0 }
         var listings = kept.map(\.listing)
         for case let listing? in pages.map(\.listing) where !listings.contains(where: { $0 === listing }) {
             listings.append(listing)
@@ -63,17 +68,17 @@ final class QueueViews {
     }
 
     /// Whether pages are being made, so that the next turn should follow at once.
-    var isBusy: Bool { !pages.isEmpty }
+    var isBusy: Bool { unsafe !isIdle && !pages.isEmpty }
 
     /// When to call `beginTurn` next; nil for no such time.
     var nextDeadline: Int64? {
-        if kept.isEmpty, keptGroups.isEmpty { return nil }
+        if unsafe isIdle || kept.isEmpty && keptGroups.isEmpty { return nil }
         let lastUsed = min(kept.map(\.lastUsed).min() ?? .max, keptGroups.map(\.lastUsed).min() ?? .max)
         return lastUsed + Self.keepingMilliseconds
     }
 
     /// Notes that an operator has changed queues, and will soon want to see that. O(1).
-    func noteChange() { lastChange = now }
+    func noteChange() { lastChange = unsafe now }
 
     /// Whether a complete list that was begun at this time may be used again.
     private func isRecent(_ begun: Int64, for content: QueuePage.Content, count: Int, now: Int64) -> Bool {
@@ -92,6 +97,7 @@ final class QueueViews {
     ///   - broker: the broker.
     /// - Returns: whether the page is complete.
     func begin(_ page: QueuePage, of server: HTTPServer, now: Int64, on broker: isolated Broker) -> Bool {
+        unsafe isIdle = false
         let count = broker.counts.queues
         let order = page.query.delimiter == nil ? page.query.order : .name
         guard let listing = listing(by: order, for: page.content, count: count, server, now: now) else {
@@ -103,7 +109,7 @@ final class QueueViews {
             page.query.grouping.map {
                 groups(of: listing, by: $0, page.query.filter, for: page.content, count: count, now: now)
             })
-        if page.extend(server, now: now, steps: &steps, on: broker) { return true }
+        if unsafe page.extend(server, now: now, steps: &steps, on: broker) { return true }
         pages.append(page)
         return false
     }
@@ -160,23 +166,24 @@ final class QueueViews {
         _ server: HTTPServer, now: Int64, on broker: isolated Broker,
         _ write: (QueuePage, inout ResponseStream) -> Void
     ) {
-        (steps, self.now) = (Self.stepsPerTurn, now)
-        if pages.isEmpty, kept.isEmpty, keptGroups.isEmpty { return }
+        unsafe (steps, self.now) = (Self.stepsPerTurn, now)
+        if unsafe isIdle { return }
+        defer { unsafe isIdle = pages.isEmpty && kept.isEmpty && keptGroups.isEmpty }
         pages.removeAll { $0.isWithdrawn }
         // Those that have their share of this turn come last in the next one.
         var (unserved, served): ([QueuePage], [QueuePage]) = ([], [])
         for page in pages {
-            guard steps > 0 else {
+            guard unsafe steps > 0 else {
                 unserved.append(page)
                 continue
             }
-            guard page.extend(server, now: now, steps: &steps, on: broker) else {
+            guard unsafe page.extend(server, now: now, steps: &steps, on: broker) else {
                 served.append(page)
                 continue
             }
             server.answer(page.ticket) { write(page, &$0) }
             // Writing a page of statistics takes longer than finding its queues.
-            steps -= page.found.count * Self.stepsPerStatistics
+            unsafe steps -= page.found.count * Self.stepsPerStatistics
         }
         pages = unserved + served
         // An incomplete list whose viewers have left would be outdated when it is complete.

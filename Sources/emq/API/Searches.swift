@@ -15,8 +15,10 @@ final class Searches {
     private var present: [Search] = []
     private var waiting: [Search] = []
 
-    /// Whether turns are needed at once.
-    var isUnderWay: Bool { !(present.isEmpty && waiting.isEmpty) }
+    /// Whether turns are needed at once. Unchecked, because each turn reads it; each access is one read or write of a
+    /// flag.
+    var isUnderWay: Bool { unsafe uncheckedIsUnderWay }
+    @exclusivity(unchecked) private var uncheckedIsUnderWay = false
 
     /// Whether no more should come. A few more may, which look at queues now.
     var isCrowded: Bool { present.count + waiting.count >= Self.maximumCount }
@@ -32,17 +34,21 @@ final class Searches {
         }
         walk = KeyedTaskWalk()
         present = [search]
+        defer { noteWork() }
         return !extend(now: now, on: broker).isEmpty
     }
 
     /// Goes on. Call this in each turn.
     func turn(_ server: HTTPServer, now: Int64, on broker: isolated Broker) {
         guard isUnderWay else { return }
+        defer { noteWork() }
         present.removeAll(where: \.isWithdrawn)
         waiting.removeAll(where: \.isWithdrawn)
         if present.isEmpty { (present, waiting, walk) = (waiting, [], KeyedTaskWalk()) }
         for search in extend(now: now, on: broker) { Self.answer(search, of: server, on: broker) }
     }
+
+    private func noteWork() { unsafe uncheckedIsUnderWay = !present.isEmpty || !waiting.isEmpty }
 
     /// Goes on with the walk.
     ///

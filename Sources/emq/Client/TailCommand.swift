@@ -1,5 +1,6 @@
 // `emq tail`: follows what happens in a queue.
 
+import Bytes
 import Glibc
 import JSON
 import Net
@@ -84,7 +85,7 @@ final class TailCommand {
         while !hasEnded {
             if streamKeys.isEmpty, now >= retriesAt { connect() }
             if hasEnded { break }
-            client.turn(until: [restAt, streamKeys.isEmpty ? retriesAt : nil].compactMap { $0 }.min())
+            client.turn(until: earliest([restAt, streamKeys.isEmpty ? retriesAt : nil]))
             if !signals.take().isEmpty || output.isClosed { break }
             for (id, state) in watch.takeQuestions() { ask(id, state) }
             if questionCount == 0, let time = restAt, now >= time { watch.tellRest(now: serverNow) }

@@ -71,23 +71,29 @@ final class TaskSurvey {
     private var draft: Draft?
     /// Those who wait for a look or for others, in the order in which they came.
     private var reports: [SurveyReport] = []
+    // Unchecked, because each turn uses them, also if nobody asks. An access is one read or write, but for the steps
+    // that a look or an answer spends; these do not use them otherwise.
     /// How much may still be done in this turn, also for those who ask in it.
-    private var steps = 0
+    @exclusivity(unchecked) private var steps = 0
+    /// Whether there is no look and nobody waits.
+    @exclusivity(unchecked) private var isIdle = true
     /// How many answers were begun since the last one that may take long.
     private var quickAnswerCount = 0
 
     init(leadMilliseconds: Int64 = 10_000) { self.leadMilliseconds = leadMilliseconds }
 
     /// Whether turns are needed at once.
-    var isUnderWay: Bool { next != nil || draft != nil || !reports.isEmpty }
+    var isUnderWay: Bool { unsafe !isIdle && (next != nil || draft != nil || !reports.isEmpty) }
 
     /// When a turn is needed to free memory; nil for no such time.
     var nextDeadline: Int64? {
-        complete.map { $0.begun + $0.milliseconds(times: Self.sharingFactor) + Self.keepingMilliseconds }
+        if unsafe isIdle { return nil }
+        return complete.map { $0.begun + $0.milliseconds(times: Self.sharingFactor) + Self.keepingMilliseconds }
     }
 
     /// The memory of looks, texts and those who wait, in bytes. O(texts and those who wait).
     var byteCount: Int {
+        if unsafe isIdle { return 0 }
         var count = reports.reduce(0) { $0 + $1.byteCount }
         if let complete { count += complete.census.byteCount + complete.texts.values.reduce(0) { $0 + $1.count } }
         if let next { count += next.census.byteCount }
@@ -107,6 +113,7 @@ final class TaskSurvey {
         _ report: SurveyReport, for responses: inout ResponseStream, of server: HTTPServer, now: Int64,
         on broker: isolated Broker
     ) throws(Problem) -> Outcome {
+        unsafe isIdle = false
         let isAlone = draft == nil && reports.isEmpty
         report.firstLook = lookNumber(of: server, now: now, on: broker)
         if isAlone, next != nil { extend(on: broker) }
@@ -152,7 +159,9 @@ final class TaskSurvey {
 
     /// Goes on. Call this in each turn.
     func turn(_ server: HTTPServer, now: Int64, on broker: isolated Broker) {
-        steps = Self.stepsPerTurn
+        unsafe steps = Self.stepsPerTurn
+        if unsafe isIdle { return }
+        defer { unsafe isIdle = complete == nil && !isUnderWay }
         if !isUnderWay {
             if let deadline = nextDeadline, now >= deadline { complete = nil }
             return
@@ -161,14 +170,14 @@ final class TaskSurvey {
         if draft?.report.isWithdrawn == true { draft = nil }
         let isAwaited = reports.contains { $0.firstLook > complete?.number ?? 0 }
         // Neither waits for the other: those whose look is complete, and those for whom there is another one.
-        if isAwaited { steps /= 2 }
+        if isAwaited { unsafe steps /= 2 }
         answer(server)
         guard isAwaited else {
             // A look whose clients have left would be outdated when others ask.
             next = nil
             return
         }
-        steps += Self.stepsPerTurn / 2
+        unsafe steps += Self.stepsPerTurn / 2
         if next == nil { beginLook(of: server, now: now, on: broker) }
         extend(on: broker)
     }
@@ -185,7 +194,7 @@ final class TaskSurvey {
 
     /// Goes on with the look under way.
     private func extend(on broker: isolated Broker) {
-        guard let look = next, broker.extend(look.census, now: look.begun, steps: &steps) else { return }
+        guard let look = next, unsafe broker.extend(look.census, now: look.begun, steps: &steps) else { return }
         (complete, next) = (look, nil)
         restEnd = max(restEnd, look.begun) + look.milliseconds(times: Self.restFactor)
     }
@@ -195,11 +204,11 @@ final class TaskSurvey {
         guard let complete else { return }
         var answers: [(report: SurveyReport, text: [UInt8])] = []
         reports.removeAll { report in
-            guard steps > 0, answers.count < Self.maximumAnswersPerTurn, let text = sharedText(of: report) else {
+            guard unsafe steps > 0, answers.count < Self.maximumAnswersPerTurn, let text = sharedText(of: report) else {
                 return false
             }
             answers.append((report, text))
-            steps -= text.count / Self.copiedBytesPerStep
+            unsafe steps -= text.count / Self.copiedBytesPerStep
             return true
         }
         while answers.count < Self.maximumAnswersPerTurn {
@@ -228,7 +237,7 @@ final class TaskSurvey {
     ///
     /// - Returns: its text; nil if there is no answer being made, or it is to go on.
     private func finishDraft() -> [UInt8]? {
-        guard let draft, draft.report.extend(draft.census, asOf: draft.begun, steps: &steps) else { return nil }
+        guard let draft, unsafe draft.report.extend(draft.census, asOf: draft.begun, steps: &steps) else { return nil }
         self.draft = nil
         let text = draft.report.text
         if draft.report.isShared, draft.census === complete?.census, text.count <= Self.maximumTextBytes,

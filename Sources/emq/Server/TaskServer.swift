@@ -1,6 +1,7 @@
 // The server's turns: the work at the beginning and the end of each turn of the event loop, the choice of a front end
 // for each request, and stopping.
 
+import Bytes
 import Net
 import Queues
 
@@ -230,10 +231,11 @@ struct TaskServer: ~Copyable, RequestHandler {
         sources.beginTurn(&context, on: broker)
         var samplingSteps = TaskServer.samplingStepsPerTurn
         if !broker.sample(now: now, steps: &samplingSteps) { isBehind = true }
-        let pageWriter = QueuePageWriter(context)
         context.gate.survey.turn(server, now: now, on: broker)
         context.gate.searches.turn(server, now: now, on: broker)
-        context.gate.views.beginTurn(server, now: now, on: broker) { pageWriter.write($0, to: &$1, of: broker) }
+        context.gate.views.beginTurn(server, now: now, on: broker) { page, responses in
+            QueuePageWriter(context).write(page, to: &responses, of: broker)
+        }
         if shutdown.isAsked { stop(on: broker) } else { serveStreams(on: broker) }
     }
 
@@ -278,11 +280,11 @@ struct TaskServer: ~Copyable, RequestHandler {
         // While too many changes wait for the disk, due work waits too.
         let deadline = durability?.isBusy(broker) == true ? nil : broker.nextDeadline
         let isLate = isWaitingForDisk && now >= shutdown.deadline ?? .max
-        return [
+        return earliest([
             deadline, isLate ? nil : shutdown.deadline, journalDeadline, pushDeadline, sources.nextDeadline,
             filesDeadline, managerDeadline, logDeadline, context.gate.views.nextDeadline, broker.nextSampleTime,
             context.gate.survey.nextDeadline, context.gate.streams.nextDeadline,
-        ].compactMap { $0 }.min()
+        ])
     }
 
     /// Reads the certificate and the tokens again if they may have changed.

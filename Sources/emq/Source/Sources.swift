@@ -4,6 +4,7 @@
 // in `taskqueue/NAME` that a source of taskqueue's file is paused.
 
 import AMQP
+import Bytes
 import Queues
 
 /// The sources of this server. They belong to the broker's thread.
@@ -23,9 +24,12 @@ final class Sources {
     private var sources: [[UInt8]: Source] = [:]
     private var hasBegun = false
     private var turnCount = 0
-    private var deadline: Int64?
+    // Unchecked, because each turn uses them, also without sources; each access is one read or write.
+    @exclusivity(unchecked) private var deadline: Int64?
     /// Whether a source was changed since the beginning of the turn, so that it has to connect or to end.
-    private var hasChanged = false
+    @exclusivity(unchecked) private var hasChanged = false
+    /// Whether there are no sources, and no connections that still have to end.
+    @exclusivity(unchecked) private var isIdle = false
 
     init(
         file: TaskqueueFile? = nil, prefetch: Int = SourceDefinition.usualPrefetch,
@@ -52,31 +56,32 @@ final class Sources {
     /// of an earlier process are recovered. O(sources + messages).
     func beginTurn(_ context: inout Context, on broker: isolated Broker) {
         connections.beginTurn(maximumMemoryBytes: context.gate.maximumMemoryBytes, now: context.now)
+        unsafe (hasChanged, deadline) = (false, nil)
+        if unsafe isIdle { return }
         if !hasBegun { begin(on: broker) }
-        hasChanged = false
-        deadline = nil
-        if sources.isEmpty, connections.endingCount == 0 { return }
+        unsafe isIdle = sources.isEmpty && connections.endingCount == 0
+        if unsafe isIdle { return }
         // Another source comes first in each turn, so that none takes the whole budget of all turns.
         let order = Array(sources.values)
         turnCount &+= 1
         var budget = TurnBudget()
         for place in order.indices {
             let source = order[(place + turnCount % order.count) % order.count]
-            if let next = source.turn(&context, &budget, on: broker) { deadline = min(deadline ?? .max, next) }
+            if let next = source.turn(&context, &budget, on: broker) { unsafe deadline = min(deadline ?? .max, next) }
         }
         // After the turns, which may have closed connections.
         let end = connections.review(safeSequence: context.gate.durability?.safeSequence ?? .max)
-        deadline = [deadline, end].compactMap { $0 }.min()
+        unsafe deadline = earliest([deadline, end])
     }
 
     /// When the next turn must begin at the latest; nil for no such time.
-    var nextDeadline: Int64? { hasChanged ? connections.now : deadline }
+    var nextDeadline: Int64? { unsafe hasChanged ? connections.now : deadline }
 
     /// Whether there is no connection to a RabbitMQ.
     var isDisconnected: Bool { connections.endingCount == 0 && sources.values.allSatisfy(\.isDisconnected) }
 
     /// The memory of messages that are not stored yet, in bytes. O(1).
-    var waitingByteCount: Int { connections.budget.usedByteCount }
+    var waitingByteCount: Int { unsafe isIdle ? 0 : connections.budget.usedByteCount }
 
     /// Makes the sources of an earlier process and of taskqueue's file.
     private func begin(on broker: isolated Broker) {
@@ -137,6 +142,7 @@ final class Sources {
         }
         let source = Source(name: name, definition: definition, connections: connections)
         sources[name] = source
+        unsafe isIdle = false
         return source
     }
 
@@ -153,7 +159,7 @@ final class Sources {
         if definition.isPaused == isPaused {
             // A resumption starts a source that has stopped, or waits to try again.
             source.update(definition)
-            hasChanged = true
+            unsafe hasChanged = true
             return
         }
         definition.isPaused = isPaused
@@ -183,6 +189,6 @@ final class Sources {
 
     private func store(_ value: [UInt8]?, in setting: [UInt8], on broker: isolated Broker) throws(Problem) {
         do throws(BrokerError) { try broker.setSetting(setting, to: value) } catch { throw Problem(error) }
-        hasChanged = true
+        unsafe hasChanged = true
     }
 }
