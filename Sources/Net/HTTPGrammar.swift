@@ -46,13 +46,22 @@ extension Span<UInt8> {
 
     /// Whether all bytes are allowed in a field value.
     var isFieldValue: Bool {
-        var flaws: UInt8 = 0
-        // Without an early exit or a branch, the compiler vectorises the loop.
-        for index in indices {
-            let byte = unsafe self[unchecked: index]
-            flaws |= (byte < 0x20 && byte != 0x09) || byte == 0x7F ? 1 : 0
+        let everyByte: UInt64 = 0x0101_0101_0101_0101
+        var index = 0
+        while index + 8 <= count {
+            // Unsafe only because not all bits are valid for every type; the end is checked above.
+            let word = unsafe bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self)
+            // The high bits of the bytes under 0x20 and of those that are 0x7F; perhaps also of bytes above these.
+            let controls = (word &- everyByte &* 0x20) & ~word
+            let deletes = word ^ everyByte &* 0x7F
+            if (controls | (deletes &- everyByte) & ~deletes) & everyByte << 7 != 0 { break }
+            index += 8
         }
-        return flaws == 0
+        while index < count {
+            if self[index] < 0x20 && self[index] != 0x09 || self[index] == 0x7F { return false }
+            index += 1
+        }
+        return true
     }
 
     /// The part of `range` without the blanks at its ends.

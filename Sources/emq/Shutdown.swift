@@ -9,7 +9,8 @@ import Net
 final class Shutdown: EventSource {
     private var descriptor: Int32 = -1
     private let drainMilliseconds: Int64
-    private var signals = 0
+    /// Unchecked, because each turn reads it; each access is one read or write.
+    @exclusivity(unchecked) private var signals = 0
     private var isReloadAsked = false
     private let hangUpStops: Bool
     /// When the server stops, even if tasks are still dispatched; nil until stopping has begun.
@@ -25,10 +26,10 @@ final class Shutdown: EventSource {
     deinit { if descriptor >= 0 { close(descriptor) } }
 
     /// Asks the server to stop, as a signal does.
-    func ask() { signals += 1 }
+    func ask() { unsafe signals += 1 }
 
     /// Whether a signal has asked the server to stop.
-    var isAsked: Bool { signals > 0 }
+    var isAsked: Bool { unsafe signals > 0 }
 
     /// Whether a signal has asked to read the files again since the last call.
     func takeReload() -> Bool {
@@ -88,7 +89,7 @@ final class Shutdown: EventSource {
     }
 
     /// Whether a second signal has asked the server to stop at once.
-    var isForced: Bool { signals > 1 }
+    var isForced: Bool { unsafe signals > 1 }
 
     /// Whether waiting is over: the deadline has passed, or a second signal has come.
     func isOver(now: Int64) -> Bool { isForced || now >= deadline ?? .max }

@@ -65,6 +65,25 @@ import Testing
         #expect(other.parse(post("/", "", "eighth"), &heads) == Parsed(key: second.key, body: "eighth"))
     }
 
+    /// What came after a head the last time is only a guess, also if another head has taken its place since.
+    @Test func headsInAnyOrderAreRecalledAsThemselves() {
+        var heads = HeadCache()
+        var connection = Connection()
+        var keys: [String: UInt64] = [:]
+        var random = SeededRandom()
+        // Six heads with one request line, of which there is room for four, and one with another line.
+        let requests = (0..<6).map { post("/a", "A: \($0)\r\n", "x\($0)") } + [post("/b", "", "y")]
+        for _ in 0..<2000 {
+            let place = Int.random(in: 0..<requests.count, using: &random)
+            let parsed = connection.parse(requests[place], &heads)
+            #expect(parsed.body == (place < 6 ? "x\(place)" : "y") && parsed.fieldCount == (place < 6 ? 3 : 2))
+            if parsed.key == 0 { continue }
+            for (request, key) in keys where request != requests[place] { #expect(key != parsed.key, "\(random)") }
+            keys[requests[place]] = parsed.key
+        }
+        #expect(keys.count == requests.count)
+    }
+
     @Test func headsThatDifferHaveOtherKeys() {
         var heads = HeadCache()
         var connection = Connection()
