@@ -57,6 +57,7 @@ import Glibc
                 head.minorVersion, head.isPersistent, head.isFromBrowser
             )
             (other.requestIDPlace, other.traceparentPlace) = (head.requestIDPlace, head.traceparentPlace)
+            other.authorizationPlace = head.authorizationPlace
             other.key = head.key
         }
 

@@ -119,6 +119,8 @@ public struct Refusal: Error, Equatable, Sendable {
     /// twice or its value is unusable.
     @usableFromInline var requestIDPlace: Int32 = 0
     @usableFromInline var traceparentPlace: Int32 = 0
+    /// The same for Authorization, whatever its value is; -1 only if it came twice.
+    @usableFromInline var authorizationPlace: Int32 = 0
     /// Identifies the head among those that the server remembers (`HeadCache`); 0 if it is not remembered.
     @usableFromInline var key: UInt64 = 0
 
@@ -130,7 +132,7 @@ public struct Refusal: Error, Equatable, Sendable {
         isFromBrowser = false
         fields.removeAll(keepingCapacity: true)
         (path, query, authority, body) = (0..<0, 0..<0, 0..<0, 0..<0)
-        (requestIDPlace, traceparentPlace) = (0, 0)
+        (requestIDPlace, traceparentPlace, authorizationPlace) = (0, 0, 0)
     }
 
     /// Forgets a remembered head.
@@ -155,6 +157,7 @@ public struct Refusal: Error, Equatable, Sendable {
         var head = RequestHead()
         guard let last = fields.last, last.value.upperBound <= byteCount else { return head }
         (head.fields, head.requestIDPlace, head.traceparentPlace) = (fields, requestIDPlace, traceparentPlace)
+        head.authorizationPlace = authorizationPlace
         return head
     }
 
@@ -258,6 +261,19 @@ public struct Refusal: Error, Equatable, Sendable {
     /// The value of its traceparent field; empty if it has none, more than one, or an unusable one (`isTraceparent`).
     public var traceparent: Span<UInt8> {
         @_lifetime(copy self) get { unsafe bytes.extracting(headAddress.pointee.traceparent) }
+    }
+
+    /// How many Authorization fields it has: 0, 1, or 2 for more than one. O(1): the parser has noted it.
+    @inlinable public var authorizationCount: Int {
+        let place = unsafe headAddress.pointee.authorizationPlace
+        return place < 0 ? 2 : place > 0 ? 1 : 0
+    }
+
+    /// The value of its Authorization field; empty if it has none, or more than one.
+    public var authorization: Span<UInt8> {
+        @_lifetime(copy self) get {
+            unsafe bytes.extracting(headAddress.pointee.value(ofField: headAddress.pointee.authorizationPlace))
+        }
     }
 
     /// The address and port from which it came, as `192.0.2.7:41234`; `unix` for a Unix-domain socket. One system call.

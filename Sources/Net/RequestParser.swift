@@ -253,6 +253,8 @@ struct RequestParser {
             if name.extracting(first: 10).equalsIgnoringCase("Sec-Fetch-") { head.isFromBrowser = true }
         case UInt8(ascii: "x") where name.equalsIgnoringCase("X-Request-Id"):
             head.requestIDPlace = head.requestIDPlace == 0 && value.isRequestID ? Int32(head.fields.count) : -1
+        case UInt8(ascii: "a") where name.equalsIgnoringCase("Authorization"):
+            head.authorizationPlace = head.authorizationPlace == 0 ? Int32(head.fields.count) : -1
         case UInt8(ascii: "t") where name.equalsIgnoringCase("traceparent"):
             head.traceparentPlace = head.traceparentPlace == 0 && value.isTraceparent ? Int32(head.fields.count) : -1
         default: break

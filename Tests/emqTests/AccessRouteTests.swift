@@ -125,6 +125,24 @@ import Testing
         #expect(try client.ask("POST", "/healthz").status == 401)
     }
 
+    /// A request with two Authorization fields has none that counts, also if its head is remembered.
+    @Test func onlyOneAuthorizationCounts() throws {
+        let (token, other) = (TestToken("one", ["read"]), TestToken("two", ["read"]))
+        let file = try TokenFile([token, other])
+        let server = try Server(["--addr", "127.0.0.1:0", "--tokens", file.path])
+        let client = try server.connect()
+        for _ in 0..<4 {
+            for (bearers, status) in [
+                ([token.bearer], 200), ([token.bearer, other.bearer], 401), ([other.bearer], 200),
+                ([token.bearer, token.bearer], 401), ([String(token.bearer.dropLast()) + "~"], 401), ([], 401),
+            ] {
+                let fields = bearers.map { "Authorization: \($0)\r\n" }.joined()
+                client.send(Array("GET /queues/ HTTP/1.1\r\nHost: localhost\r\n\(fields)\r\n".utf8))
+                #expect(try client.response().status == status, "\(bearers.count)")
+            }
+        }
+    }
+
     @Test func aBodyIsRefusedBeforeItIsSent() throws {
         let token = TestToken("reader", ["read"])
         let file = try TokenFile([token])

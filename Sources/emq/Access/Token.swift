@@ -45,7 +45,18 @@ final class Token: Sendable {
 /// Whether two secrets are the same. Takes the same time for all secrets of the same length.
 func isSame(_ first: Span<UInt8>, _ second: Span<UInt8>) -> Bool {
     guard first.count == second.count else { return false }
-    var difference: UInt8 = 0
-    for index in first.indices { difference |= first[index] ^ second[index] }
+    var difference: UInt64 = 0
+    var index = 0
+    while index + 8 <= first.count {
+        // Unsafe only because not all bits are valid for every type; the end is checked above, and the counts are equal.
+        difference |=
+            unsafe first.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self)
+            ^ second.bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: index, as: UInt64.self)
+        index += 8
+    }
+    while index < first.count {
+        difference |= UInt64(first[index] ^ second[index])
+        index += 1
+    }
     return difference == 0
 }
