@@ -182,10 +182,22 @@ class View:
                     if (getComputedStyle(parent).overflowX !== 'visible') return true
                 return false
             }
+            // A text that is too long for its element does not widen it.
+            const wideTexts = (width) => {
+                const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+                const range = document.createRange()
+                const wide = []
+                while (texts.nextNode() && wide.length < 5) {
+                    range.selectNodeContents(texts.currentNode)
+                    const isWide = range.getBoundingClientRect().right > width + 1
+                    if (isWide && !isClipped(texts.currentNode.parentElement)) wide.push(texts.currentNode.data.slice(0, 150))
+                }
+                return wide
+            }
             return [...document.querySelectorAll('body *')]
                 .filter((element) => element.getBoundingClientRect().right > width + 1 && !isClipped(element))
                 .slice(0, 5).map((element) => element.outerHTML.slice(0, 150))
-                .concat(`${document.documentElement.scrollWidth} of ${width}`)
+                .concat(wideTexts(width), `${document.documentElement.scrollWidth} of ${width}`)
         }""")
         check(f"{place} does not scroll sideways", not wide, wide)
 
