@@ -35,15 +35,6 @@ public struct JSONScanner: ~Copyable {
         public let value: Range<Int>
         /// The kind of the value.
         public let kind: JSONKind
-
-        init(name: Range<Int>, nameHasEscapes: Bool, value: Range<Int>, kind: JSONKind) {
-            (self.name, self.nameHasEscapes, self.value, self.kind) = (name, nameHasEscapes, value, kind)
-        }
-
-        /// An element of an array that was found without a scanner.
-        public init(value: Range<Int>, kind: JSONKind) {
-            self.init(name: 0..<0, nameHasEscapes: false, value: value, kind: kind)
-        }
     }
 
     private let pin = Pin()
@@ -109,7 +100,7 @@ public struct JSONScanner: ~Copyable {
         self.maximumEntries = maximumEntries
         self.checksUTF8 = checksUTF8
         // Most requests have no more entries, and are scanned without an allocation.
-        entries = Array(repeating: Entry(value: 0..<0, kind: .null), count: min(maximumEntries, 16))
+        entries = Array(repeating: .placeholder, count: min(maximumEntries, 16))
     }
 
     /// Forgets the document and any error in it, to begin another one. The outline's storage is kept.
@@ -204,68 +195,74 @@ public struct JSONScanner: ~Copyable {
         var (objects, depth): (UInt64, Int) = (root == .object ? 1 : 0, 1)
         let (maximumDepth, maximumCount) = (min(depthLimit, UInt64.bitWidth), maximumEntries)
         var (name, start, count) = (0..<0, 0, 0)
-        // Written through a span, which is known to have no other owner. When it is full, the state machine goes on.
-        var places = entries.mutableSpan
         // Where a member or an element begins, or what follows the last one.
         var index = 1
         var isFirst = true
-        scan: while index < bytes.count {
-            if depth == 1, count == places.count { break }
-            var end = index
-            if objects & 1 == 1 {
-                guard let nameEnd = endOfPlainString(from: index, in: bytes), nameEnd < bytes.count,
-                    bytes[nameEnd] == UInt8(ascii: ":")
-                else { break }
-                if depth == 1 { name = index + 1..<nameEnd - 1 }
-                end = afterSpace(bytes, nameEnd + 1)
-                if end == bytes.count { break }
+        scan: while true {
+            if count == entries.count {
+                entries.append(contentsOf: repeatElement(.placeholder, count: min(count, maximumCount - count)))
             }
-            if depth == 1 { start = end }
-            if let stringEnd = endOfPlainString(from: end, in: bytes) {
-                (end, kind) = (stringEnd, .string)
-            } else if let opened = container(at: end, of: bytes) {
-                guard depth < maximumDepth, end + 1 < bytes.count else { break }
-                if bytes[end + 1] == closing(of: opened) {
-                    (end, kind) = (end + 2, opened)
+            // Written through a span, which is known to have no other owner.
+            var places = entries.mutableSpan
+            while index < bytes.count {
+                if depth == 1, count == places.count { continue scan }
+                var end = index
+                if objects & 1 == 1 {
+                    guard let nameEnd = endOfPlainString(from: index, in: bytes), nameEnd < bytes.count,
+                        bytes[nameEnd] == UInt8(ascii: ":")
+                    else { break }
+                    if depth == 1 { name = index + 1..<nameEnd - 1 }
+                    end = afterSpace(bytes, nameEnd + 1)
+                    if end == bytes.count { break }
+                }
+                if depth == 1 { start = end }
+                if let stringEnd = endOfPlainString(from: end, in: bytes) {
+                    (end, kind) = (stringEnd, .string)
+                } else if let opened = container(at: end, of: bytes) {
+                    guard depth < maximumDepth, end + 1 < bytes.count else { break }
+                    if bytes[end + 1] == closing(of: opened) {
+                        (end, kind) = (end + 2, opened)
+                    } else {
+                        objects = objects << 1 | (opened == .object ? 1 : 0)
+                        depth += 1
+                        index = end + 1
+                        isFirst = true
+                        continue
+                    }
+                } else if let number = endOfInteger(from: end, in: bytes) {
+                    // What follows may belong to the number, or be missing still.
+                    guard number < bytes.count, !isPartOfNumber(bytes[number]) else { break }
+                    (end, kind) = (number, .number)
+                } else if let token = literalToken(at: end, of: bytes) {
+                    (end, kind) = token
                 } else {
-                    objects = objects << 1 | (opened == .object ? 1 : 0)
-                    depth += 1
-                    index = end + 1
-                    isFirst = true
-                    continue
+                    break
                 }
-            } else if let number = endOfInteger(from: end, in: bytes) {
-                // What follows may belong to the number, or be missing still.
-                guard number < bytes.count, !isPartOfNumber(bytes[number]) else { break }
-                (end, kind) = (number, .number)
-            } else if let token = literalToken(at: end, of: bytes) {
-                (end, kind) = token
-            } else {
-                break
-            }
-            // After a value: the ends of containers, each of which is a value, and a comma or the end of the document.
-            isFirst = false
-            state = .afterValue
-            while true {
-                if depth == 1 {
-                    places[count] = Entry(name: name, nameHasEscapes: false, value: start..<end, kind: kind)
-                    count += 1
-                }
-                index = end
-                guard end < bytes.count else { break scan }
-                if bytes[end] == UInt8(ascii: ","), depth > 1 || count < maximumCount { break }
-                kind = objects & 1 == 1 ? .object : .array
-                guard bytes[end] == closing(of: kind) else { break scan }
-                end += 1
-                objects >>= 1
-                depth -= 1
-                if depth == 0 {
+                // After a value: the ends of containers, each of which is a value, and a comma or the end of the document.
+                isFirst = false
+                state = .afterValue
+                while true {
+                    if depth == 1 {
+                        places[count] = Entry(name: name, nameHasEscapes: false, value: start..<end, kind: kind)
+                        count += 1
+                    }
                     index = end
-                    break scan
+                    guard end < bytes.count else { break scan }
+                    if bytes[end] == UInt8(ascii: ","), depth > 1 || count < maximumCount { break }
+                    kind = objects & 1 == 1 ? .object : .array
+                    guard bytes[end] == closing(of: kind) else { break scan }
+                    end += 1
+                    objects >>= 1
+                    depth -= 1
+                    if depth == 0 {
+                        index = end
+                        break scan
+                    }
                 }
+                state = objects & 1 == 1 ? .name : .value
+                index = afterSpace(bytes, end + 1)
             }
-            state = objects & 1 == 1 ? .name : .value
-            index = afterSpace(bytes, end + 1)
+            break
         }
         if isFirst { state = objects & 1 == 1 ? .nameOrBrace : .valueOrBracket }
         if depth == 0 { (value, self.kind) = (0..<index, kind) }
@@ -579,6 +576,16 @@ public struct JSONScanner: ~Copyable {
         failure = error
         return error
     }
+}
+
+extension JSONScanner.Entry {
+    /// An element of an array that was found without a scanner.
+    public init(value: Range<Int>, kind: JSONKind) {
+        self.init(name: 0..<0, nameHasEscapes: false, value: value, kind: kind)
+    }
+
+    /// Storage for an entry that has yet to be found.
+    fileprivate static let placeholder = Self(value: 0..<0, kind: .null)
 }
 
 /// The kind of the container that begins at `index`; nil if none does.

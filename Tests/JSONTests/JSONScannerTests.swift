@@ -366,6 +366,29 @@ private let invalidUTF8: [(bytes: [UInt8], right: Int)] = [
         #expect(scanner.kind == .number)
     }
 
+    /// The outline grows from 16 entries on, also of a scanner that was used before.
+    @Test func theOutlineGrowsToItsBound() {
+        var used = JSONScanner(maximumEntries: 50)
+        for count in [15, 16, 17, 33, 49, 50, 51, 20] {
+            let arrayed = (0..<count).map { "\($0)" }
+            let named = (0..<count).map { #""n\#($0)":[{"v":\#($0)}]"# }
+            for (document, values) in [
+                ("[\(arrayed.joined(separator: ","))]", arrayed),
+                ("{\(named.joined(separator: ", "))}", (0..<count).map { #"[{"v":\#($0)}]"# }),
+            ] {
+                let bytes = Array(document.utf8)
+                var fresh = JSONScanner(maximumEntries: 50)
+                for outcome in [scan(bytes, with: &fresh), scan(bytes, with: &used)] {
+                    if count <= 50 {
+                        #expect(outcome.entries.map { text($0.value, of: document) } == values)
+                    } else {
+                        #expect(outcome.error?.expected == .entriesOfAtMost(50))
+                    }
+                }
+            }
+        }
+    }
+
     @Test func aDocumentMayHaveAnyNumberOfEntriesIfTheyAreForgotten() throws {
         var scanner = JSONScanner(maximumEntries: 3)
         try scanner.consume(Array(#"{"a":1"#.utf8).span)
