@@ -56,11 +56,13 @@ import Glibc
         unsafe buffer.append(UnsafeRawBufferPointer(rebasing: head[Self.lengthNameStart...]))
     }
 
+    /// The date in the preferred format (RFC 9110 section 5.6.7). It has years of four digits; a later time is written
+    /// as the last one that it can express.
     static func format(unixSeconds: Int64) -> String {
         // The C library's day and month names depend on the locale; the format requires English ones.
         let days = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-        var seconds = time_t(unixSeconds)
+        var seconds = time_t(min(unixSeconds, 253_402_300_799))
         var parts = unsafe tm()
         unsafe gmtime_r(&seconds, &parts)
         func two(_ number: Int32) -> String { number < 10 ? "0\(number)" : "\(number)" }
