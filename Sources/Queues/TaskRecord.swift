@@ -85,14 +85,19 @@ struct TaskRecord: LinkedRecord {
         set { timerBucketAndPush = timerBucketAndPush & 0x7FFF | (newValue ? 0x8000 : 0) }
     }
 
-    /// The id's milliseconds are spread over all numbers, and its counter is added. So tasks that are added one after
-    /// the other are neighbours in the index as they are in memory, and both adding tasks and splitting buckets find
-    /// what they need in the processor's cache.
+    /// The hash of an id, which follows from its milliseconds and its counter in the layout of `UIDGenerator`.
+    ///
+    /// The milliseconds are spread over all numbers, and the counter is added. So tasks that are added one after the
+    /// other are neighbours in the index as they are in memory, and both adding tasks and splitting buckets find what
+    /// they need in the processor's cache. The id's random bits would undo that. A random number of the process takes
+    /// their place: without it, a client could choose the times at which it adds tasks so that many share a bucket.
     static func hash(of id: UID) -> UInt32 {
-        var hash = (id.high >> 16) &* 0x9E37_79B9_7F4A_7C15
+        var hash = (id.unixMilliseconds ^ hashSeed) &* 0x9E37_79B9_7F4A_7C15
         hash = (hash ^ hash >> 32) &* 0xD6E8_FEB8_6659_FD93
         return UInt32(truncatingIfNeeded: hash >> 32) &+ UInt32(id.high & 0xFFF)
     }
+
+    private static let hashSeed = UInt64.random(in: 0...UInt64.max)
 
     var hash: UInt32 { Self.hash(of: id) }
 
