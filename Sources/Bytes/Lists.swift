@@ -1,8 +1,8 @@
 // Small lists that are made or filled again for each request or turn, without what the standard library spends on them.
 
 extension Array {
-    /// Removes all elements and keeps the memory, as `removeAll(keepingCapacity: true)` does. That takes 70
-    /// instructions; for a list of one element, which is the usual one, this takes ten. O(*n*).
+    /// Removes all elements and keeps the memory, as `removeAll(keepingCapacity: true)` does, but in a few instructions
+    /// for a list of one element, which is the usual one. O(*n*).
     @inlinable
     public mutating func clear() {
         if count == 1 { removeLast() } else if !isEmpty { removeAll(keepingCapacity: true) }

@@ -46,8 +46,8 @@ final class TaskExtras {
     var keyGroup: Slot = 0
     var keyGroupLinks = Links()
     var options: Options
-    /// The request that added the task, or its present content. It is no part of the options, because a task may have
-    /// it and no options, and they would be copied with it.
+    /// The request that added the task, or its present content. Apart from the options, so that a task with nothing else
+    /// needs none.
     var trace: TraceContext
     /// How many leases of workers have run out since the task was new, kicked or replaced. Above 0, the task has had
     /// retries, too, or is dead.

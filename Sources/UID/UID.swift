@@ -93,7 +93,8 @@ extension UID: LosslessStringConvertible {
         var bits: UInt128 = 0
         switch text.count {
         case Self.textLength:
-            // Shifting 64 bits takes less than shifting 128.
+            // Shifting 64 bits takes less than shifting 128. A character of another alphabet has a digit above 63, which
+            // shows in `seen`.
             var seen: UInt8 = 0
             func digits(_ range: Range<Int>) -> UInt64 {
                 var bits: UInt64 = 0

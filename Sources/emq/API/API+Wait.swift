@@ -229,13 +229,13 @@ extension API {
     ) throws(Problem) {
         try elements.read(names, of: "strings", maximum: API.maximumTasksPerAnswer)
         for index in 0..<elements.count {
-            let quoted = names.bytes.extracting(try elements.string(index))
+            let range = try elements.string(index)
             if let name = elements.plainString(index, of: names.bytes) {
                 try addQueue(named: name, index, of: caller, on: broker)
                 continue
             }
             decoded.removeAll(keepingCapacity: true)
-            guard JSONValue.decodeString(quoted, into: &decoded) else {
+            guard JSONValue.decodeString(names.bytes.extracting(range), into: &decoded) else {
                 throw elements.flaw(index, "a queue's name must be UTF-8")
             }
             let name = decoded

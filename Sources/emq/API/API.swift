@@ -126,7 +126,7 @@ struct API: ~Copyable {
         if case .stranger(let reason) = caller, !isOpen(request) { throw Problem(reason) }
         if let known = knownHeads.known(request.headKey) {
             name = known.name
-            try check(request, known, by: caller, isWhole: isWhole, isKnown: true)
+            try readRest(of: request, known, by: caller, isWhole: isWhole, isKnown: true)
             return known
         }
         let place = try Route.find(request.path, name: &name)
@@ -135,14 +135,15 @@ struct API: ~Copyable {
         label = Metrics.label(ofRoute: place)
         let operation = try route.operation(for: request)
         let head = ReadHead(request.headKey, place: place, route, operation, name: name)
-        try check(request, head, by: caller, isWhole: isWhole, isKnown: false)
+        try readRest(of: request, head, by: caller, isWhole: isWhole, isKnown: false)
         if request.query.isEmpty { knownHeads.note(head) }
         return head
     }
 
-    /// Checks what the bytes of a head do not tell, and, if it is not a known one, what they do.
-    private mutating func check(
-        _ request: borrowing Request, _ head: ReadHead, by caller: Caller, isWhole: Bool, isKnown: Bool
+    /// Reads and checks what `ReadHead` does not tell: the query, whether there is a body, and what the sender may do. If
+    /// the head is not a known one, also its content type.
+    private mutating func readRest(
+        of request: borrowing Request, _ head: ReadHead, by caller: Caller, isWhole: Bool, isKnown: Bool
     ) throws(Problem) {
         label = head.label
         if caller.hasToken { try check(caller, for: head.operation, of: head.route) }

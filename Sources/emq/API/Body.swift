@@ -137,8 +137,8 @@ struct Members: ~Copyable {
     func onlyValue(named name: StaticString, in bytes: Span<UInt8>) -> Range<Int>? {
         guard kind == .object, scanner.entryCount == 1 else { return nil }
         let entry = scanner.entry(0)
-        let isIt = JSONValue.stringEquals(bytes.extracting(entry.name), hasEscapes: entry.nameHasEscapes, name)
-        return isIt ? entry.value : nil
+        let hasName = JSONValue.stringEquals(bytes.extracting(entry.name), hasEscapes: entry.nameHasEscapes, name)
+        return hasName ? entry.value : nil
     }
 
     private func decodedName(_ raw: Span<UInt8>) -> String {

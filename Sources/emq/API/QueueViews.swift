@@ -46,8 +46,8 @@ final class QueueViews {
     private var pages: [QueuePage] = []
     /// When an operator changed queues last.
     private var lastChange = Int64.min
-    // Unchecked, because each turn uses them, also if nobody looks at queues. An access is one read or write, but for
-    // the steps that a page spends; a page does not use them otherwise.
+    // Unchecked, because each turn uses them, also if nobody looks at queues. An access is one read or write, but
+    // `steps` is also passed inout to a page, which cannot reach this object.
     /// The time of the last turn, and what may still be done in it.
     @exclusivity(unchecked) private var now: Int64 = 0
     @exclusivity(unchecked) private var steps = 0

@@ -71,8 +71,8 @@ final class TaskSurvey {
     private var draft: Draft?
     /// Those who wait for a look or for others, in the order in which they came.
     private var reports: [SurveyReport] = []
-    // Unchecked, because each turn uses them, also if nobody asks. An access is one read or write, but for the steps
-    // that a look or an answer spends; these do not use them otherwise.
+    // Unchecked, because each turn uses them, also if nobody asks. An access is one read or write, but `steps`
+    // is also passed inout to a look or an answer, which cannot reach this object.
     /// How much may still be done in this turn, also for those who ask in it.
     @exclusivity(unchecked) private var steps = 0
     /// Whether there is no look and nobody waits.
