@@ -70,6 +70,26 @@ import Testing
         #expect(written(responses) == expected(3) + expected(count) + expected(12))
     }
 
+    @Test(arguments: [1, 9, 10, 99, 100, 999, 1000], [0, 10, 100, 1000])
+    func theMostCommonAnswerIsWrittenAsAllOthersAre(count: Int, estimated: Int) {
+        let traced: [UInt8] = Array("X-Request-Id: a-1\r\n".utf8)
+        for fields in [[], traced] {
+            var usual = ResponseStream(dates: dates)
+            var other = ResponseStream(dates: dates)
+            usual.returnedFields = fields
+            other.returnedFields = fields
+            usual.beginJSON(estimatedCount: estimated)
+            other.begin(status: 200, contentType: "application/json")
+            other.beginBody(estimatedCount: estimated)
+            let body = [UInt8](repeating: UInt8(ascii: "1"), count: count)
+            usual.append(body.span)
+            usual.end()
+            other.append(body.span)
+            other.end()
+            #expect(written(usual) == written(other) && written(usual).contains("\r\nContent-Length: \(count)\r\n"))
+        }
+    }
+
     @Test(arguments: [0, 9, 10, 1000], [0, 10, 1_000_000])
     func anAnswerToHeadHasTheLengthAndNoBody(count: Int, estimated: Int) {
         var responses = ResponseStream(dates: dates)

@@ -29,6 +29,15 @@ import Testing
         #expect(try server.get("/queues").body == "[]")
     }
 
+    @Test(arguments: [
+        (#"{"content":null}"#, "null"), (#"{"c\u006fntent":1}"#, "1"), (#"{"content":"a\u0000b"}"#, #""a\u0000b""#),
+        (#"{ "content" : [1, {}] }"#, "[1, {}]"), ("{}", "null"), ("null", "null"),
+    ])
+    func aTaskMayBeOnlyItsContent(body: String, content: String) throws {
+        #expect(try server.post("/enqueue/q", body).status == 200)
+        #expect(try server.get("/peek/q").body.contains("\"content\":\(content),"))
+    }
+
     @Test func aBatchHasFromOneToTenThousandTasks() throws {
         #expect(try server.post("/enqueue/q", "[]").status == 400)
         let tooMany = "[" + Array(repeating: #"{"content":1}"#, count: 10_001).joined(separator: ",") + "]"

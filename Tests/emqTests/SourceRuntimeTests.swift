@@ -78,6 +78,21 @@ import Testing
     }
 
     /// Other clients are served between the turns.
+    @Test func sourcesComeAndGoWhileTheServerRuns() throws {
+        let world = try SourceWorld()
+        for round in 1...3 {
+            for _ in 0..<3 { world.turn() }
+            try world.put()
+            let consumer = try #require(world.rabbit.consumers.last)
+            #expect(world.rabbit.consumers.count == round)
+            consumer.consume()
+            consumer.deliver("\(round)")
+            world.turn()
+            #expect(try world.numbers() == Array(1...round))
+            try world.send("DELETE", "/source/s")
+        }
+    }
+
     @Test func manyMessagesTakeManyTurns() throws {
         let (world, consumer) = try SourceWorld.consuming()
         for number in 1...10_000 { consumer.deliver("\(number)") }

@@ -83,6 +83,25 @@ import Testing
         #expect(try returned(client.response()) == ["2", nil])
     }
 
+    /// Connections share memory for these fields.
+    @Test func noConnectionReturnsThoseOfAnother() throws {
+        let server = try Server()
+        let (owed, other) = (try server.connect(), try server.connect())
+        for round in 0..<3 {
+            owed.send(
+                Client.postText("/wait", #"{"queues": ["q"], "max": 1, "timeout": 60000}"#, fields("owed-\(round)")))
+            #expect(try returned(other.post("/wait", "{}", "")) == [nil, nil])
+            #expect(
+                try returned(other.post("/wait", "{}", fields("other-\(round)", Self.parent)))
+                    == ["other-\(round)", Self.parent])
+            #expect(try returned(other.post("/enqueue/q", "{}", "")) == [nil, nil])
+            let answer = try owed.response()
+            #expect(try answer.tasks.count == 1 && returned(answer) == ["owed-\(round)", nil])
+            #expect(try returned(other.post("/wait", "{}", fields(nil, Self.otherParent))) == [nil, Self.otherParent])
+            #expect(try returned(owed.post("/wait", "{}", "")) == [nil, nil])
+        }
+    }
+
     @Test(arguments: [
         "x-request-id: a b\r\n", "x-request-id: a\"b\r\n", "x-request-id: \\\r\n", "x-request-id:\r\n",
         "x-request-id: ä\r\n", "x-request-id: \(String(repeating: "x", count: 129))\r\n",
