@@ -169,7 +169,7 @@ import Glibc
         for index in 0..<max(0, Int(count)) {
             let event = unsafe events[index]
             guard let pointer = unsafe event.data.ptr else { continue }
-            // `sources` retains the source, and releases none while events are noted.
+            // Not retained for the call, which `EventSource.ready` allows.
             unsafe Unmanaged<EventSource>.fromOpaque(pointer)._withUnsafeGuaranteedRef { source in
                 if source === wakeUpSource { isWoken = true } else { unsafe source.ready(events: event.events) }
             }

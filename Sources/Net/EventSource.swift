@@ -14,6 +14,9 @@ open class EventSource {
     public init() {}
 
     /// The descriptor is ready: `events` are epoll's bits.
+    ///
+    /// The loop does not retain the source for this call. A source that unwatches itself here needs another owner until
+    /// the call returns.
     open func ready(events: UInt32) {}
 
     /// The deadline that was set has passed.

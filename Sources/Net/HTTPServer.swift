@@ -63,24 +63,13 @@ public final class HTTPServer: @unchecked Sendable {
     let limits: ServerLimits
     let dates = DateField()
     private var listeners: [Listener] = []
+    /// Whether the listeners accept no connections for now, and whether more connections wait than a turn accepts.
+    private var isListeningPaused = false
+    private var hasArrivals = false
     private var connections: [Connection?] = []
     private var freeIndexes: [Int] = []
     private var acceptedCount: UInt32 = 0
-    /// The connections to visit. Each access is one operation on the list, so that none can overlap.
-    #if DEBUG
-        private var queued: [Connection] = []
-    #else
-        private let queuedPlace = HeapPlace<[Connection]>([])
-        private var queued: [Connection] {
-            unsafeAddress { unsafe UnsafePointer(queuedPlace.address) }
-            unsafeMutableAddress { unsafe queuedPlace.address }
-        }
-    #endif
-    /// An empty list, whose memory the next list of connections to visit takes over.
-    private var spareList: [Connection] = []
-    /// The connections whose client disconnected while an answer was owed. Unchecked, because each turn reads it; each
-    /// access is one operation on the list.
-    @exclusivity(unchecked) private var gone: [Connection] = []
+    private let visits = VisitQueue()
     /// The connections with held answers, and those with a postponed request. Some may have closed since.
     private var holding: [Connection] = []
     private var postponed: [Connection] = []
@@ -183,6 +172,7 @@ public final class HTTPServer: @unchecked Sendable {
         listener.identity = identity
         if identity != nil, unsafe acceptor == nil { unsafe acceptor = TLSAcceptor(server: self) }
         try loop.watch(listener.descriptor, for: listener, events: UInt32(EPOLLIN.rawValue))
+        listener.setPaused(isListeningPaused, on: loop)
         listeners.append(listener)
     }
 
@@ -200,12 +190,12 @@ public final class HTTPServer: @unchecked Sendable {
         var deadline: Int64? = loop.now
         while !handler.isFinished {
             pauseOrResumeListening()
-            let isBusy = unsafe !queued.isEmpty || acceptor?.isBusy == true || listeners.contains { $0.isReady }
+            let isBusy = unsafe !visits.isEmpty || acceptor?.isBusy == true || hasArrivals
             loop.turn(until: isBusy ? loop.now : earliest([deadline, acceptsAgainAt]))
             dates.update(unixMilliseconds: loop.now)
             acceptConnections()
             // First, so that no task is dispatched to a client that disconnected.
-            for connection in unsafe exchange(&gone, for: []) {
+            for connection in visits.takeGone() {
                 connection.conversation.withdrawOwed(&handler, on: owner, statistics, now: loop.now)
             }
             handler.beginTurn(now: loop.now, on: owner)
@@ -225,13 +215,9 @@ public final class HTTPServer: @unchecked Sendable {
     ) {
         let begin = loop.updateNow()
         // Serving one connection may wake another, which is served in this turn too.
-        while !queued.isEmpty {
+        while !visits.isEmpty {
             var visitBegin = loop.nowMicroseconds
-            var visited = exchange(&queued, for: exchange(&spareList, for: []))
-            if visited.count > Self.visitsPerRound {
-                queued = Array(visited[Self.visitsPerRound...])
-                visited.removeLast(queued.count)
-            }
+            var visited = visits.take(atMost: Self.visitsPerRound)
             let round = Round(server: self, now: loop.now, end: begin + Self.turnMilliseconds)
             // The list keeps the connections alive. A span borrows them from it, which retains none.
             var served = 0
@@ -242,7 +228,7 @@ public final class HTTPServer: @unchecked Sendable {
                     if position > 0, loop.now - begin >= Self.turnMilliseconds { break }
                     served += 1
                     guard connections[position].isOpen else { continue }
-                    connections[position].isQueued = false
+                    visits.noteVisit(connections[position])
                     connections[position].conversation.visit(&handler, on: owner, round, aids: &aids)
                     loop.updateNow()
                     statistics.endVisit(microseconds: loop.nowMicroseconds - visitBegin)
@@ -251,7 +237,7 @@ public final class HTTPServer: @unchecked Sendable {
             }
             if served < visited.count {
                 // The rest stay in the list; the visited connections get their answers first.
-                queued = visited[served...] + queued
+                visits.putBack(visited[served...])
                 visited.removeLast(visited.count - served)
             }
             // Answers are sent together, so that a client which the first one wakes finds the others too.
@@ -261,9 +247,8 @@ public final class HTTPServer: @unchecked Sendable {
                     conclude(connections[position], round, &handler, on: owner)
                 }
             }
-            visited.removeAll(keepingCapacity: true)
-            spareList = visited
-            if queued.isEmpty || loop.updateNow() - begin >= Self.turnMilliseconds { return }
+            visits.reuse(&visited)
+            if visits.isEmpty || loop.updateNow() - begin >= Self.turnMilliseconds { return }
         }
     }
 
@@ -315,15 +300,7 @@ public final class HTTPServer: @unchecked Sendable {
     }
 
     /// Schedules a visit to a connection, in this turn if that has not ended.
-    func queue(_ connection: Connection) {
-        if connection.isQueued { return }
-        connection.isQueued = true
-        queued.append(connection)
-    }
-
-    /// Notes that the client of an owed answer disconnected. The request is withdrawn before all other work of this
-    /// turn.
-    func noteGone(_ connection: Connection) { unsafe gone.append(connection) }
+    func queue(_ connection: Connection) { visits.add(connection) }
 
     /// Writes an answer that was owed.
     ///
@@ -368,7 +345,7 @@ public final class HTTPServer: @unchecked Sendable {
     /// `RequestHandler.beginTurn`. O(connections with held answers).
     public func abandonHeld() {
         loop.checkIsolated()
-        for connection in exchange(&holding, for: []) where connection.isOpen && connection.heldMark > releasedMark {
+        for connection in exchange(&holding, with: []) where connection.isOpen && connection.heldMark > releasedMark {
             connection.heldMark = 0
             connection.conversation.breakOff()
             queue(connection)
@@ -381,15 +358,12 @@ public final class HTTPServer: @unchecked Sendable {
     public func resume() {
         loop.checkIsolated()
         if postponed.isEmpty { return }
-        // Some of them may be queued already, and no connection may be in the list twice.
-        queued.removeAll { $0.isPostponed }
-        let resumed = exchange(&postponed, for: []).filter(\.isOpen)
+        let resumed = exchange(&postponed, with: []).filter(\.isOpen)
         for connection in resumed {
             connection.isPostponed = false
-            connection.isQueued = true
             connection.conversation.resume()
         }
-        queued = resumed + queued
+        visits.putFirst(resumed)
     }
 
     /// Adds to a list. Closed connections are removed from it once they are more than half of it.
@@ -403,10 +377,13 @@ public final class HTTPServer: @unchecked Sendable {
     private func pauseOrResumeListening() {
         if let again = acceptsAgainAt, loop.now >= again { acceptsAgainAt = nil }
         let isFull = acceptsAgainAt != nil || connectionCount >= limits.connections
+        if isFull == isListeningPaused { return }
+        isListeningPaused = isFull
         for listener in listeners { listener.setPaused(isFull, on: loop) }
     }
 
     private func acceptConnections() {
+        hasArrivals = false
         for listener in listeners {
             var accepted = 0
             while listener.isReady, accepted < Self.acceptsPerTurn, connectionCount < limits.connections {
@@ -424,6 +401,7 @@ public final class HTTPServer: @unchecked Sendable {
                     open(listener.transport(of: descriptor), service: listener.service)
                 }
             }
+            if listener.isReady { hasArrivals = true }
         }
     }
 
@@ -436,7 +414,7 @@ public final class HTTPServer: @unchecked Sendable {
             Conversation(
                 transport: transport, service: service, index: index, number: acceptedCount, limits: limits.request,
                 dates: dates, now: loop.now),
-            server: self)
+            queue: visits)
         if transport.isSecure { bufferBytes += TLSTransport.idleBytes }
         if index == connections.count { connections.append(connection) } else { connections[index] = connection }
         let events = EPOLLIN.rawValue | EPOLLOUT.rawValue | EPOLLRDHUP.rawValue | EPOLLET.rawValue
@@ -472,11 +450,4 @@ public final class HTTPServer: @unchecked Sendable {
         freeIndexes.append(connection.conversation.index)
         acceptsAgainAt = nil
     }
-}
-
-/// Stores a new value and returns the old one.
-private func exchange<Value>(_ place: inout Value, for value: Value) -> Value {
-    var value = value
-    swap(&place, &value)
-    return value
 }
