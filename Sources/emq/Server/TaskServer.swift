@@ -27,6 +27,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     let recordsRequests: Bool
     /// Whether due work is left for the next turn.
     private var isBehind = false
+    /// Whether the last turn has left something that is due at once.
+    private var hasDueWork = true
     private(set) var isFinished = false
 
     /// - Parameters:
@@ -213,6 +215,8 @@ struct TaskServer: ~Copyable, RequestHandler {
     private static let samplingStepsPerTurn = 2000
 
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
+        // Within a millisecond nothing becomes due, except what requests have begun, and `endTurn` has seen that.
+        let hasDueWork = hasDueWork || now != context.now
         context.now = now
         isBehind = false
         if let durability, !durability.beginTurn(server, on: broker, now: now) {
@@ -223,12 +227,18 @@ struct TaskServer: ~Copyable, RequestHandler {
         if let defaults = startDefaults, (try? useDefaults(defaults, on: broker)) != nil { startDefaults = nil }
         adapters.beginTurn(on: broker)
         if context.dispatchWriter.hasReturned { release(context.dispatchWriter.takeReturned(), on: broker) }
-        if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
-        if metrics.survey.isUnderWay { metrics.survey.turn(on: broker) }
-        if context.gate.alerts.isUnderWay { context.gate.alerts.turn(ServerConditions(context), server, on: broker) }
+        if hasDueWork { advance(to: now, on: broker) }
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         sources.beginTurn(&context, on: broker)
+        if shutdown.isAsked { stop(on: broker) } else if hasDueWork { serveStreams(on: broker) }
+    }
+
+    /// Does what is due, and a part of what takes many turns.
+    private mutating func advance(to now: Int64, on broker: isolated Broker) {
+        if durability?.isBusy(broker) != true { isBehind = !broker.advance(to: now) }
+        if metrics.survey.isUnderWay { metrics.survey.turn(on: broker) }
+        if context.gate.alerts.isUnderWay { context.gate.alerts.turn(ServerConditions(context), server, on: broker) }
         var samplingSteps = TaskServer.samplingStepsPerTurn
         if !broker.sample(now: now, steps: &samplingSteps) { isBehind = true }
         context.gate.survey.turn(server, now: now, on: broker)
@@ -236,7 +246,6 @@ struct TaskServer: ~Copyable, RequestHandler {
         context.gate.views.beginTurn(server, now: now, on: broker) { page, responses in
             QueuePageWriter(context).write(page, to: &responses, of: broker)
         }
-        if shutdown.isAsked { stop(on: broker) } else { serveStreams(on: broker) }
     }
 
     /// Makes the requests of streams that are due, for a limited time.
@@ -258,6 +267,15 @@ struct TaskServer: ~Copyable, RequestHandler {
     }
 
     mutating func endTurn(on broker: isolated Broker) -> Int64? {
+        let deadline = nextDeadline(on: broker)
+        hasDueWork = deadline.map { $0 <= context.now } ?? false
+        return deadline
+    }
+
+    /// Does the work at the end of a turn.
+    ///
+    /// - Returns: when the next turn must begin at the latest; nil for no such time.
+    private mutating func nextDeadline(on broker: isolated Broker) -> Int64? {
         let now = context.now
         // If the requests of the last turn changed something, another turn is needed.
         if isFinished, !shutdown.isForced, let durability, !durability.isSettled(broker) { isFinished = false }
