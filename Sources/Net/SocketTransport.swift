@@ -72,7 +72,7 @@ struct SocketTransport: Transport {
     func receive(into buffer: inout Buffer, atMost size: Int) -> ReceiveResult {
         while true {
             let count = unsafe buffer.append(atMost: size) { room in
-                unsafe recv(descriptor, room.baseAddress, room.count, 0)
+                unsafe emq_recv(descriptor, room.baseAddress, room.count, 0)
             }
             // A short read emptied the kernel's queue.
             if count > 0 { return .bytes(count, isAll: count < size) }
@@ -91,7 +91,7 @@ struct SocketTransport: Transport {
     func send(_ bytes: Span<UInt8>) -> SendResult {
         while true {
             let count = unsafe bytes.withUnsafeBytes { bytes in
-                unsafe Glibc.send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
+                unsafe emq_send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
             }
             if count >= 0 { return .bytes(count) }
             if errno == EINTR { continue }

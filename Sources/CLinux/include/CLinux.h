@@ -3,11 +3,15 @@
 #ifndef EMQ_CLINUX_H
 #define EMQ_CLINUX_H
 
+#include <elf.h>
 #include <malloc.h>
+#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <poll.h>
 #include <signal.h>
 #include <time.h>
@@ -25,7 +29,16 @@ extern int accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
 extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec *time, const sigset_t *signals);
 struct tm;
 extern char *strptime(const char *text, const char *format, struct tm *parts);
+extern long syscall(long number, ...);
 
+// As recv and send. These can be ends of a thread that is cancelled, so that glibc prepares for that with four atomic
+// operations in each call.
+static inline ssize_t emq_recv(int fd, void *bytes, size_t count, int flags) {
+    return syscall(SYS_recvfrom, fd, bytes, count, flags, NULL, NULL);
+}
+static inline ssize_t emq_send(int fd, const void *bytes, size_t count, int flags) {
+    return syscall(SYS_sendto, fd, bytes, count, flags, NULL, 0);
+}
 
 // The environment as a function, because Swift treats the variable as shared mutable state.
 static inline char **emq_environment(void) {
