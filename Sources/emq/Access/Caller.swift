@@ -65,15 +65,14 @@ enum Caller {
 
     private func checkToken(_ permission: Permission, in queueName: Span<UInt8>) throws(Problem) {
         let token = try token
-        let queue = String(decoding: queueName)
         guard token.permissions.contains(permission) else {
-            throw token.lacks(permission, " for the queue '\(queue)'")
+            throw token.lacks(permission, " for the queue '\(String(decoding: queueName))'")
         }
         guard token.covers(queueName) else {
             throw Problem(
                 .queueNotAllowed,
-                "the token '\(token.name)' has the permission '\(permission.name)', but not for the queue '\(queue)'; "
-                    + "its queues are \(token.queuesText)")
+                "the token '\(token.name)' has the permission '\(permission.name)', but not for the queue "
+                    + "'\(String(decoding: queueName))'; its queues are \(token.queuesText)")
         }
     }
 
