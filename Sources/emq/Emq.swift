@@ -162,7 +162,7 @@ enum Emq {
                 defaults: options.defaults, manager: ServiceManager(ProcessStart.environment),
                 recordsRequests: options.logsAccess)
             if options.logsAccess { LineWriter.standardError.allowMoreWaitingBytes() }
-            Memory.giveBackProgramPages()
+            Memory.giveBackCodePages()
             server.run(&handler, on: broker)
             let count = broker.counts.tasks == 1 ? "1 task" : "\(broker.counts.tasks) tasks"
             if let durability {

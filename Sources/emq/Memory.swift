@@ -40,25 +40,29 @@ enum Memory {
         mallopt(M_ARENA_MAX, 1)
     }
 
-    /// Gives back the pages of the program's code and constants. Most of those that are resident were needed only by the
-    /// start, or were mapped along with a neighbour. The system maps a page from the file again when it is used.
-    static func giveBackProgramPages() {
+    /// Gives back the pages of the program's and the libraries' code and constants. Most of those that are resident were
+    /// needed only by the start, or were mapped along with a neighbour. The system maps a page from its file again when
+    /// it is used.
+    static func giveBackCodePages() {
         // A debugger's breakpoints are in copies of pages, which would be lost.
         guard contents(of: "/proc/self/status").split(separator: "\n").contains("TracerPid:\t0") else { return }
-        // The program headers (elf(5)), where the system has mapped them. The system vouches for their number.
-        let place = unsafe UnsafePointer<Elf64_Phdr>(bitPattern: getauxval(UInt(AT_PHDR)))
-        let headers = unsafe UnsafeBufferPointer(start: place, count: Int(getauxval(UInt(AT_PHNUM))))
-        guard let place = unsafe place, let own = unsafe headers.first(where: { $0.p_type == PT_PHDR }) else { return }
-        let offset = Int(bitPattern: place) - Int(own.p_vaddr)
-        let pageMask = -sysconf(Int32(_SC_PAGESIZE))
-        // What the program writes to is in other segments, also what the loader has written to.
-        for index in headers.indices {
-            let segment = unsafe headers[index]
-            guard segment.p_type == PT_LOAD, Int32(segment.p_flags) & PF_W == 0 else { continue }
-            let start = (offset + Int(segment.p_vaddr)) & pageMask
-            let end = (offset + Int(segment.p_vaddr + segment.p_filesz)) & pageMask
-            unsafe madvise(UnsafeMutableRawPointer(bitPattern: start), end - start, MADV_DONTNEED)
-        }
+        _ = unsafe dl_iterate_phdr(
+            { object, _, _ in
+                guard let object = unsafe object?.pointee else { return 0 }
+                let pageMask = -sysconf(Int32(_SC_PAGESIZE))
+                // The loader vouches for the headers (elf(5)) and their number.
+                let headers = unsafe UnsafeBufferPointer(start: object.dlpi_phdr, count: Int(object.dlpi_phnum))
+                for index in headers.indices {
+                    let segment = unsafe headers[index]
+                    // What is written to, also by the loader, is in other segments.
+                    guard segment.p_type == PT_LOAD, Int32(segment.p_flags) & PF_W == 0 else { continue }
+                    let address = unsafe Int(bitPattern: UInt(object.dlpi_addr &+ segment.p_vaddr))
+                    let start = address & pageMask
+                    let end = (address + Int(segment.p_filesz)) & pageMask
+                    _ = unsafe madvise(UnsafeMutableRawPointer(bitPattern: start), end - start, MADV_DONTNEED)
+                }
+                return 0
+            }, nil)
     }
 
     /// Whether the system tells the program's control group.

@@ -5,7 +5,6 @@
 
 #include <elf.h>
 #include <malloc.h>
-#include <sys/auxv.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -30,6 +29,14 @@ extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec
 struct tm;
 extern char *strptime(const char *text, const char *format, struct tm *parts);
 extern long syscall(long number, ...);
+struct dl_phdr_info {
+    Elf64_Addr dlpi_addr;
+    const char *dlpi_name;
+    const Elf64_Phdr *dlpi_phdr;
+    Elf64_Half dlpi_phnum;
+    // More fields follow.
+};
+extern int dl_iterate_phdr(int (*visit)(struct dl_phdr_info *object, size_t size, void *data), void *data);
 
 // As recv and send. These can be ends of a thread that is cancelled, so that glibc prepares for that with four atomic
 // operations in each call.
