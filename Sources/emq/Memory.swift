@@ -40,29 +40,51 @@ enum Memory {
         mallopt(M_ARENA_MAX, 1)
     }
 
-    /// Gives back the pages of the program's and the libraries' code and constants. Most of those that are resident were
-    /// needed only by the start, or were mapped along with a neighbour. The system maps a page from its file again when
-    /// it is used.
+    /// Gives back the pages of the program's and the libraries' code and constants. Most of those that are resident
+    /// were needed only by the start, or were mapped along with a neighbour. The system maps a page from its file again
+    /// when it is used.
     static func giveBackCodePages() {
-        // A debugger's breakpoints are in copies of pages, which would be lost.
-        guard contents(of: "/proc/self/status").split(separator: "\n").contains("TracerPid:\t0") else { return }
+        var pagemap = unsafe open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC)
+        guard pagemap >= 0 else { return }
+        defer { close(pagemap) }
         _ = unsafe dl_iterate_phdr(
-            { object, _, _ in
-                guard let object = unsafe object?.pointee else { return 0 }
-                let pageMask = -sysconf(Int32(_SC_PAGESIZE))
+            { object, _, pagemap in
+                guard let object = unsafe object?.pointee, let pagemap = unsafe pagemap?.load(as: Int32.self) else {
+                    return 0
+                }
                 // The loader vouches for the headers (elf(5)) and their number.
                 let headers = unsafe UnsafeBufferPointer(start: object.dlpi_phdr, count: Int(object.dlpi_phnum))
                 for index in headers.indices {
                     let segment = unsafe headers[index]
-                    // What is written to, also by the loader, is in other segments.
                     guard segment.p_type == PT_LOAD, Int32(segment.p_flags) & PF_W == 0 else { continue }
-                    let address = unsafe Int(bitPattern: UInt(object.dlpi_addr &+ segment.p_vaddr))
-                    let start = address & pageMask
-                    let end = (address + Int(segment.p_filesz)) & pageMask
-                    _ = unsafe madvise(UnsafeMutableRawPointer(bitPattern: start), end - start, MADV_DONTNEED)
+                    let start = unsafe Int(bitPattern: UInt(object.dlpi_addr &+ segment.p_vaddr))
+                    Memory.giveBackFilePages(from: start, to: start + Int(segment.p_filesz), pagemap)
                 }
                 return 0
-            }, nil)
+            }, &pagemap)
+    }
+
+    /// Gives back the pages between two addresses that are as they are in their file. Others are copies that something
+    /// has changed, such as a debugger or a tracer that has put breakpoints there.
+    private static func giveBackFilePages(from start: Int, to end: Int, _ pagemap: Int32) {
+        let pageByteCount = sysconf(Int32(_SC_PAGESIZE))
+        let pages = start / pageByteCount..<max(start, end) / pageByteCount
+        // For each page, the highest bits say whether it is resident, is swapped out and is of a file; see pagemap in
+        // the kernel's Documentation/admin-guide/mm.
+        var entries = [UInt64](repeating: 0, count: pages.count)
+        let byteCount = entries.count * MemoryLayout<UInt64>.size
+        guard unsafe pread(pagemap, &entries, byteCount, pages.lowerBound * MemoryLayout<UInt64>.size) == byteCount
+        else { return }
+        var index = 0
+        while index < entries.count {
+            let first = index
+            while index < entries.count, entries[index] >> 61 == 0b101 { index += 1 }
+            if index > first {
+                let address = unsafe UnsafeMutableRawPointer(bitPattern: (pages.lowerBound + first) * pageByteCount)
+                unsafe madvise(address, (index - first) * pageByteCount, MADV_DONTNEED)
+            }
+            index += 1
+        }
     }
 
     /// Whether the system tells the program's control group.

@@ -29,6 +29,7 @@ extern int ppoll(struct pollfd *descriptors, nfds_t count, const struct timespec
 struct tm;
 extern char *strptime(const char *text, const char *format, struct tm *parts);
 extern long syscall(long number, ...);
+#ifndef __USE_GNU
 struct dl_phdr_info {
     Elf64_Addr dlpi_addr;
     const char *dlpi_name;
@@ -37,9 +38,10 @@ struct dl_phdr_info {
     // More fields follow.
 };
 extern int dl_iterate_phdr(int (*visit)(struct dl_phdr_info *object, size_t size, void *data), void *data);
+#endif
 
-// As recv and send. These can be ends of a thread that is cancelled, so that glibc prepares for that with four atomic
-// operations in each call.
+// recv and send without cancellation points (pthreads(7)), for which glibc takes four atomic operations in each call.
+// No thread of emq is cancelled.
 static inline ssize_t emq_recv(int fd, void *bytes, size_t count, int flags) {
     return syscall(SYS_recvfrom, fd, bytes, count, flags, NULL, NULL);
 }
