@@ -238,7 +238,8 @@ public struct JSONScanner: ~Copyable {
                 } else {
                     break
                 }
-                // After a value: the ends of containers, each of which is a value, and a comma or the end of the document.
+                // After a value: the ends of containers, each of which is a value, and a comma or the end of the
+                // document.
                 isFirst = false
                 state = .afterValue
                 while true {

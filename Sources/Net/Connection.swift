@@ -48,7 +48,8 @@ final class Connection: EventSource {
 }
 
 /// The connections that a server has to visit. It is apart from the server so that connections can have a reference to
-/// it: one to the server would be a circle.
+/// it. It and a connection retain each other only while the connection is in a list; the server empties the lists at its
+/// end.
 final class VisitQueue {
     // Unchecked, because each request and each turn use them. Each access is one operation on a list, so that none can
     // overlap.
@@ -101,6 +102,8 @@ final class VisitQueue {
     /// Notes that the client of an owed answer disconnected. The request is withdrawn before all other work of this
     /// turn.
     func noteGone(_ connection: Connection) { unsafe gone.append(connection) }
+
+    func removeAll() { unsafe (connections, gone, spare) = ([], [], []) }
 
     /// Takes the connections whose client disconnected while an answer was owed.
     func takeGone() -> [Connection] { unsafe gone.isEmpty ? [] : exchange(&gone, with: []) }

@@ -16,7 +16,7 @@ open class EventSource {
     /// The descriptor is ready: `events` are epoll's bits.
     ///
     /// The loop does not retain the source for this call. A source that unwatches itself here needs another owner until
-    /// the call returns.
+    /// the call returns. It must not unwatch another source, whose event may follow.
     open func ready(events: UInt32) {}
 
     /// The deadline that was set has passed.

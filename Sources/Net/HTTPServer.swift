@@ -63,8 +63,9 @@ public final class HTTPServer: @unchecked Sendable {
     let limits: ServerLimits
     let dates = DateField()
     private var listeners: [Listener] = []
-    /// Whether the listeners accept no connections for now, and whether more connections wait than a turn accepts.
+    /// Whether the listeners accept no connections for now.
     private var isListeningPaused = false
+    /// Whether more connections wait than the last turn has accepted.
     private var hasArrivals = false
     private var connections: [Connection?] = []
     private var freeIndexes: [Int] = []
@@ -137,6 +138,8 @@ public final class HTTPServer: @unchecked Sendable {
         self.limits = limits
         dates.update(unixMilliseconds: loop.now)
     }
+
+    deinit { visits.removeAll() }
 
     /// Listens at an address, or at each of the addresses that a host name stands for.
     ///
@@ -379,6 +382,7 @@ public final class HTTPServer: @unchecked Sendable {
         let isFull = acceptsAgainAt != nil || connectionCount >= limits.connections
         if isFull == isListeningPaused { return }
         isListeningPaused = isFull
+        hasArrivals = false
         for listener in listeners { listener.setPaused(isFull, on: loop) }
     }
 

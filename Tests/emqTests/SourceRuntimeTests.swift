@@ -77,7 +77,6 @@ import Testing
         #expect(try consumer.acknowledgements == [2, 3] && world.status()["unacknowledged"] as? Int == 0)
     }
 
-    /// Other clients are served between the turns.
     @Test func sourcesComeAndGoWhileTheServerRuns() throws {
         let world = try SourceWorld()
         for round in 1...3 {
@@ -93,6 +92,7 @@ import Testing
         }
     }
 
+    /// Other clients are served between the turns.
     @Test func manyMessagesTakeManyTurns() throws {
         let (world, consumer) = try SourceWorld.consuming()
         for number in 1...10_000 { consumer.deliver("\(number)") }

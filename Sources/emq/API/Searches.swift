@@ -38,7 +38,7 @@ final class Searches {
         return !extend(now: now, on: broker).isEmpty
     }
 
-    /// Goes on. Call this in each turn.
+    /// Goes on. Call this once a millisecond, and in each turn while it is under way.
     func turn(_ server: HTTPServer, now: Int64, on broker: isolated Broker) {
         guard isUnderWay else { return }
         defer { noteWork() }

@@ -73,7 +73,7 @@ final class TaskSurvey {
     private var reports: [SurveyReport] = []
     // Unchecked, because each turn uses them, also if nobody asks. An access is one read or write, but `steps`
     // is also passed inout to a look or an answer, which cannot reach this object.
-    /// How much may still be done in this turn, also for those who ask in it.
+    /// How much may still be done until the next call of `turn`, also for those who ask before it.
     @exclusivity(unchecked) private var steps = 0
     /// Whether there is no look and nobody waits.
     @exclusivity(unchecked) private var isIdle = true
@@ -157,7 +157,7 @@ final class TaskSurvey {
 
     // MARK: Turns
 
-    /// Goes on. Call this in each turn.
+    /// Goes on. Call this once a millisecond, and in each turn while it is under way.
     func turn(_ server: HTTPServer, now: Int64, on broker: isolated Broker) {
         unsafe steps = Self.stepsPerTurn
         if unsafe isIdle { return }

@@ -215,8 +215,9 @@ struct TaskServer: ~Copyable, RequestHandler {
     private static let samplingStepsPerTurn = 2000
 
     mutating func beginTurn(now: Int64, on broker: isolated Broker) {
-        // Within a millisecond nothing becomes due, except what requests have begun, and `endTurn` has seen that.
-        let hasDueWork = hasDueWork || now != context.now
+        // Time makes nothing else due within a millisecond. What something else makes due, `endTurn` sees, and the next
+        // turn follows at once.
+        let looksForDueWork = hasDueWork || now != context.now
         context.now = now
         isBehind = false
         if let durability, !durability.beginTurn(server, on: broker, now: now) {
@@ -227,11 +228,11 @@ struct TaskServer: ~Copyable, RequestHandler {
         if let defaults = startDefaults, (try? useDefaults(defaults, on: broker)) != nil { startDefaults = nil }
         adapters.beginTurn(on: broker)
         if context.dispatchWriter.hasReturned { release(context.dispatchWriter.takeReturned(), on: broker) }
-        if hasDueWork { advance(to: now, on: broker) }
+        if looksForDueWork { advance(to: now, on: broker) }
         updateMemory(on: broker)
         push?.beginTurn(durability, isShortOfMemory: server.refusesLargeBodies, on: broker, now: now)
         sources.beginTurn(&context, on: broker)
-        if shutdown.isAsked { stop(on: broker) } else if hasDueWork { serveStreams(on: broker) }
+        if shutdown.isAsked { stop(on: broker) } else if looksForDueWork { serveStreams(on: broker) }
     }
 
     /// Does what is due, and a part of what takes many turns.
